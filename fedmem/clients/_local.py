@@ -161,6 +161,15 @@ class LocalSgd(ABC):
             after["params"] = {name: value - self.lr * direction[name] for name, value in params.items()}
         return after
 
+    def _whole(self, state: ClientState) -> Outcome:
+        """The outcome of a client that sends its model and keeps the same, with its rate where a server needs it."""
+        report = {}
+        if "linear" in state:
+            import torch
+
+            report["lr"] = state["rate"]["lr"] if "rate" in state else torch.tensor(self.lr, dtype=torch.float64)
+        return Outcome(sent=state["params"], kept=state["params"], report=report)
+
     @abstractmethod
     def final(self, state: ClientState, before: Params) -> Outcome:
         """The outcome of a client: the model sent, the model kept, its client state and its metrics."""

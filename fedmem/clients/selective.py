@@ -8,13 +8,14 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Lt
 
-from fedmem.clients.sgd import Sgd
-from fedmem.contracts.arrays import IntArray
+from fedmem.clients._local import LocalSgd
+from fedmem.contracts.arrays import IntArray, Params
+from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.selection import Selection, SelectionScore
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selective(Sgd):
+class Selective(LocalSgd):
     """`sgd` on a part of the client's rows: in each participation, those with the largest scores are left out.
 
     Scores are those of the rows at the model that the client is sent, so that nothing but its own rows is used. Rows
@@ -47,7 +48,7 @@ class Selective(Sgd):
     The privacy onion effect, for what leaving out may do to other rows.
     """
 
-    central: ClassVar[bool] = False
+    steps_by_rows: ClassVar[bool] = True
 
     by: SelectionScore = "loss"
     share: Annotated[float, Ge(0), Lt(1)] = 0.1
@@ -64,3 +65,7 @@ class Selective(Sgd):
     def batches(self, num_examples: int, rng: np.random.Generator) -> IntArray:
         """(steps, batch_size) positions among the rows that are kept, which are found at the model that is sent."""
         return super().batches(self.selection.kept(num_examples), rng)
+
+    def final(self, state: ClientState, before: Params) -> Outcome:
+        """Send the model and keep the same."""
+        return self._whole(state)

@@ -30,9 +30,4 @@ class Sgd(LocalSgd):
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Send the model and keep the same."""
-        report = {}
-        if "linear" in state:
-            import torch
-
-            report["lr"] = state["rate"]["lr"] if "rate" in state else torch.tensor(self.lr, dtype=torch.float64)
-        return Outcome(sent=state["params"], kept=state["params"], report=report)
+        return self._whole(state)

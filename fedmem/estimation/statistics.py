@@ -27,11 +27,13 @@ def means_by_coin(values: FloatArray, is_in: BoolArray, runs: FloatArray) -> tup
     NaN values do not count; an example that a weighting shows in no in (or out) run is NaN there.
     """
     is_measured = ~np.isnan(values)
-    # Measured from the first value seen, the means of equal values are equal to the last bit, whatever the weights.
-    first = values[is_measured.argmax(0), np.arange(values.shape[1])]
+    # Measured from one of the values, means of equal values are equal to the last bit, whatever the weights. It is a
+    # middle one, since from a huge one nothing would be left of the others.
+    place = np.maximum(is_measured.sum(0) - 1, 0) // 2
+    middle = np.sort(values, axis=0)[place, np.arange(values.shape[1])]
     both = []
     for coin in (is_in & is_measured, ~is_in & is_measured):
-        both.append(first + _ratio(runs @ np.where(coin, values - first, 0.0), runs @ coin.astype(np.float64)))
+        both.append(middle + _ratio(runs @ np.where(coin, values - middle, 0.0), runs @ coin.astype(np.float64)))
     return both[0], both[1]
 
 

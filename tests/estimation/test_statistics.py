@@ -187,3 +187,14 @@ def test_intervals_of_columns_are_those_of_each_column() -> None:
         np.testing.assert_allclose((low[j], high[j]), student_mean(values[:, j]))
         expected = student(values[:, j], others[:, j])[1:] if j < 4 else (np.nan, np.nan)
         np.testing.assert_allclose((gap_low[j], gap_high[j]), expected)
+
+
+def test_a_huge_value_of_one_side_leaves_the_mean_of_the_other() -> None:
+    """Values of a run that nearly diverged are finite; measured from them, others would be rounded to nothing."""
+    values = np.array([[1e20, 3.0], [0.001, 3.0], [0.003, np.nan], [1.0, 3.0]])
+    is_in = np.array([[False, True], [True, False], [True, True], [False, True]])
+    inside, outside = means_by_coin(values, is_in, np.ones((1, 4)))
+    assert inside[0, 0] == pytest.approx(0.002)
+    assert outside[0, 0] == pytest.approx(5e19)
+    assert inside[0, 1] == outside[0, 1] == 3.0
+    assert np.isnan(means_by_coin(np.full((2, 1), np.nan), is_in[:2, :1], np.ones((1, 2)))).all()

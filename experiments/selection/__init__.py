@@ -1,0 +1,1 @@
+"""The experiment on selection against memorisation."""

@@ -1,0 +1,1 @@
+"""The experiment on the value of examples and clients."""
