@@ -46,7 +46,7 @@ def _agreements(folder: Path, seed: int) -> pd.DataFrame:
         memory = halves.means(_probability(view), "gain")
         found = {name: halves.means(mean(view.signals[name], axis=1), "in") for name in _read(view)}
         found[CONTROLS[0]] = memory
-        found[CONTROLS[1]] = halves.means(_shuffled(view, seed), "gain")
+        found[CONTROLS[1]] = halves.means(_permute_runs(view, seed), "gain")
         for kind in (KIND, WRONG):
             examples = np.flatnonzero(audit.kind == kind)
             for name, values in found.items():
@@ -68,7 +68,7 @@ def _probability(view: View) -> FloatArray:
         return np.asarray(mean(np.exp(-np.logaddexp(0.0, -view.margin)), axis=1))
 
 
-def _shuffled(view: View, seed: int) -> FloatArray:
+def _permute_runs(view: View, seed: int) -> FloatArray:
     """(R, m) the same probabilities, each example's in another order of the runs, so that its coin says nothing."""
     return np.asarray(np.random.default_rng(seed).permuted(_probability(view), axis=0))
 

@@ -26,7 +26,10 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """`more` − `less` > 0 or, with `within`, that they are so near to each other; `models` and `levels` are those it is about."""
+    """`more` − `less` > 0 or, with `within`, that they are so near to each other.
+
+    `models` and `levels` are those that it is about.
+    """
 
     words: str
     more: Value

@@ -40,9 +40,10 @@ def of_examples(folder: Path, seed: int) -> pd.DataFrame:
     found = []
     for metric, statistic, name in (("data_value", "loss", VALUE), ("memorisation", "probability", MEMORY)):
         of_metric = asked[(asked.metric == metric) & (asked.statistic.astype(str) == statistic)]
-        for row in of_metric.itertuples():
-            if (str(row.level), str(row.place)) in PLACES:
-                found.append({"what": name, "of": str(row.subject), "level": str(row.level), "value": float(row.value)})
+        for row in of_metric.astype({"value": float}).to_dict("records"):
+            if (str(row["level"]), str(row["place"])) in PLACES:
+                made = {"what": name, "of": str(row["subject"]), "level": str(row["level"])}
+                found.append({**made, "value": row["value"]})
     return pd.concat([pd.DataFrame(found), _correlations(folder, seed)], ignore_index=True)
 
 
@@ -87,14 +88,14 @@ def of_clients(folder: Path) -> pd.DataFrame:
     rows = run.measurements
     asked = rows[(rows.scope == "summary") & (rows.statistic.astype(str) == "loss") & (rows.level == "global")]
     found = []
-    for row in asked[asked.metric == "client_agreement"].itertuples():
-        found.append({"what": RETRAINING, "of": str(row.valuation), "level": "global", "value": float(row.value)})
+    for row in asked[asked.metric == "client_agreement"].astype({"value": float}).to_dict("records"):
+        found.append({"what": RETRAINING, "of": str(row["valuation"]), "level": "global", "value": row["value"]})
     subjects = asked[asked.subject.astype(str).str.startswith("client ")]
     values = subjects[subjects.metric == "client_value"].assign(of=lambda one: one.valuation.astype(str))
     # by retraining a useful client has a negative loss
     retrained = subjects[subjects.metric == "client_influence"].assign(of="retraining", value=lambda one: -one.value)
     for name, group in pd.concat([values, retrained]).groupby("of", sort=False):
-        last = str(group.loc[group.value.astype(float).idxmin(), "subject"])
+        last = str(group.subject.iloc[int(group.value.astype(float).argmin())])
         found.append({"what": LAST, "of": str(name), "level": "global", "value": float(last == "client 9")})
     return pd.DataFrame(found)
 

@@ -34,7 +34,9 @@ PANELS = {
 def draw(table: pd.DataFrame) -> Figure:
     """Three panels about kinds of examples, and one about clients."""
     figure, grid = page_panels(6.0, 2, 2)
-    for axes, ((part, what), (title, unit)) in zip(np.ravel(grid), PANELS.items(), strict=True):
+    for axes, ((part, what), (title, unit)) in zip(
+        [axes for line in grid for axes in line], PANELS.items(), strict=True
+    ):
         names = VALUATIONS if what == RETRAINING else NAMES
         draw_rows(axes, table[(table.part == part) & (table.what == what)], names)
         name_panel(axes, title, 9)

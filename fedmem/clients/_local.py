@@ -161,7 +161,7 @@ class LocalSgd(ABC):
             after["params"] = {name: value - self.lr * direction[name] for name, value in params.items()}
         return after
 
-    def _whole(self, state: ClientState) -> Outcome:
+    def _send_all(self, state: ClientState) -> Outcome:
         """The outcome of a client that sends its model and keeps the same, with its rate where a server needs it."""
         report = {}
         if "linear" in state:

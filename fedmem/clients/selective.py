@@ -68,4 +68,4 @@ class Selective(LocalSgd):
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Send the model and keep the same."""
-        return self._whole(state)
+        return self._send_all(state)

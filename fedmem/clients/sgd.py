@@ -30,4 +30,4 @@ class Sgd(LocalSgd):
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Send the model and keep the same."""
-        return self._whole(state)
+        return self._send_all(state)

@@ -105,7 +105,7 @@ def test_without_rows_all_weigh_the_same() -> None:
     np.testing.assert_allclose(shift_without(np.zeros((3, 1)), rnd)[:, 0], [3.0, 0.0, 0.0])
 
 
-def test_a_client_that_never_came_has_not_moved_a_rounded_aggregate() -> None:
+def test_a_client_that_never_came_moves_no_rounded_aggregate() -> None:
     rnd = RoundOfClients(
         clients=np.array([0, 1]),
         sizes=np.array([1.0, 2.0]),
