@@ -23,8 +23,8 @@ class Selective(LocalSgd):
     participations rank again, so that a row may be left out once and trained on later. In the first participation of a
     federation, scores are those of the initial model, and say little.
 
-    `random` leaves out as many rows, the same ones in every participation of a run. It is what a score must be compared
-    with, since fewer rows and fewer steps alone lower memorisation.
+    `random` leaves out as many rows, in every participation of a run the same ones while its rows stay the same. It is
+    what a score must be compared with, since fewer rows and fewer steps alone lower memorisation.
 
     Guarantees:
 

@@ -62,6 +62,8 @@ class LinearDatamodeling:
     - `lds`: the interval is Student's by the jackknife over runs (coin rows of twins), n the number of targets;
     - `lds.p`: two-sided p of no relation, with coins dealt to other runs of the same half, n the number of such deals;
     - `lds.ceiling`: with twins, √(SNR / (1 + SNR)), the correlation of what all coins decide with the margin in a run.
+      It is undefined where twins differ as much as other runs, and too high on average where coins decide little. In
+      simulations in which they decide nothing, it was .3 where it was defined.
 
     Runs whose model has diverged are left out. A target counts where it has a margin in all other runs, and margins and
     predictions that are not all the same. Each half needs four runs with different coins.
