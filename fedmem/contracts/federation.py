@@ -15,6 +15,7 @@ from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.audit_set import AuditSet, References, SourceRows
 from fedmem.contracts.client import ClientAlgorithm, PersonalClient
 from fedmem.contracts.client_rows import ClientRows
+from fedmem.contracts.coin_law import BALANCED
 from fedmem.contracts.data import Examples
 from fedmem.contracts.deduplication import Duplicates
 from fedmem.contracts.ragged import Ragged
@@ -189,8 +190,11 @@ _NOT_CONTENT = ("model", "prefix", "before")
 _LATER: Mapping[str, Any] = {"duplicates": None, "absent_clients": ()}
 """Fields that came later, with their defaults."""
 
-_LATER_OF_PARTS = ("coin_group", "relearnt", "tied", "client_shards")
-"""The same of what a federation consists of; their default is None."""
+_LATER_OF_PARTS: Mapping[str, Any] = {
+    **dict.fromkeys(("coin_group", "inclusion_rates", "relearnt", "tied", "client_shards")),
+    "coin_law": BALANCED,
+}
+"""The same of what a federation consists of."""
 
 
 def digest(federation: Federation) -> str:
@@ -221,6 +225,14 @@ def _digest(value: Any, known: dict[int, bytes]) -> bytes:
     return whole.digest()
 
 
+def _is_later(name: str, part: Any) -> bool:
+    """Whether a part came later and is at its default."""
+    if name not in _LATER_OF_PARTS:
+        return False
+    default = _LATER_OF_PARTS[name]
+    return part is None if default is None else bool(part == default)
+
+
 def _parts_of(value: Any) -> list[tuple[str, Any]]:
     """The named parts of a record, a mapping or a sequence of records; none for any other value."""
     if isinstance(value, Federation):
@@ -231,7 +243,7 @@ def _parts_of(value: Any) -> list[tuple[str, Any]]:
     if is_dataclass(value):
         named = [(part.name, getattr(value, part.name)) for part in fields(value)]
         # as above
-        return [(name, part) for name, part in named if name not in _LATER_OF_PARTS or part is not None]
+        return [(name, part) for name, part in named if not _is_later(name, part)]
     if isinstance(value, Mapping):
         return [(str(name), value[name]) for name in sorted(value)]
     # sequences of numbers and of words are long, and their text says all of them

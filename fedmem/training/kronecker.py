@@ -32,14 +32,14 @@ class _Layer:
             assert not isinstance(layer.padding, str)
             rows = nn.functional.unfold(values, layer.kernel_size, layer.dilation, layer.padding, layer.stride).mT
         else:
-            rows = values.flatten(1, -2) if values.ndim > 2 else values[:, None]
+            rows = values.reshape(len(values), -1, values.shape[-1])
         return torch.cat([rows, rows.new_ones(*rows.shape[:2], 1)], dim=2) if self.bias else rows
 
     def slopes_of(self, slopes: Tensor) -> Tensor:
         """(n, places, outputs) slopes at the outputs of the layer."""
         if isinstance(self.module, nn.Conv2d):
             return slopes.flatten(2).mT
-        return slopes.flatten(1, -2) if slopes.ndim > 2 else slopes[:, None]
+        return slopes.reshape(len(slopes), -1, slopes.shape[-1])
 
 
 class EigenKronecker:
@@ -162,14 +162,13 @@ def _factors(matrix: GaussNewton) -> Iterator[tuple[_Layer, tuple[Tensor, Tensor
 
 def _forces(factor: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """The columns of the factors as forces at the outputs, at one place of passages alone, and the weights (n,)."""
-    if weights.ndim == 1:
-        yield from ((column, weights) for column in factor.unbind(dim=-1))
-        return
-    for place in range(weights.shape[1]):
-        for column in factor[:, place].unbind(dim=-1):
-            force = torch.zeros(factor.shape[:-1], dtype=factor.dtype)
+    of_places = weights.reshape(len(weights), -1)
+    columns = factor.reshape(*of_places.shape, *factor.shape[-2:])
+    for place in range(of_places.shape[1]):
+        for column in columns[:, place].unbind(dim=-1):
+            force = torch.zeros(columns.shape[:-1], dtype=factor.dtype)
             force[:, place] = column
-            yield force, weights[:, place]
+            yield force.reshape(factor.shape[:-1]), of_places[:, place]
 
 
 def _add(sums: dict[str, tuple[Tensor, Tensor]], layer: _Layer, side: int, value: Tensor) -> None:

@@ -260,7 +260,18 @@ def test_canary_clients_do_not_change_other_streams() -> None:
 def test_ids_are_those_of_before_where_there_are_none() -> None:
     plain = tiny(strategy={"kind": "dp_fedavg", "expected_cohort_size": 2.5}, sampler=POISSON)
     later = (
-        *("speed", "central", "signals", "twins", "batches", "freeze", "norm", "tied_dropout", "client_shards"),
+        *(
+            "speed",
+            "central",
+            "signals",
+            "twins",
+            "batches",
+            "freeze",
+            "norm",
+            "tied_dropout",
+            "client_shards",
+            "coins",
+        ),
         *("derive", "removed", "repeat", "then", "after", "unlearner"),
     )
     content = {key: value for key, value in plain.dump().items() if key not in later}

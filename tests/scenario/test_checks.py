@@ -9,6 +9,7 @@ import pytest
 
 from fedmem.errors import ScenarioError
 from fedmem.scenario.checks import CHECKS, problems
+from fedmem.scenario.coins import Coins
 from fedmem.scenario.scenario import Scenario
 from tests.tiny import TINY, tiny
 
@@ -40,8 +41,10 @@ def test_injection_into_a_missing_client_is_refused() -> None:
 
 def test_check_whose_field_is_missing_is_skipped() -> None:
     assert problems({}) == []
-    assert [problem.path for problem in problems({"runs": 3})] == ["runs"]
-    assert problems({"runs": TINY["runs"]}) == []
+    coins = Coins()
+    assert problems({"runs": 3}) == []
+    assert [problem.path for problem in problems({"runs": 3, "coins": coins})] == ["runs"]
+    assert problems({"runs": TINY["runs"], "coins": coins}) == []
 
 
 def test_parameters_of_checks_are_fields_of_a_scenario() -> None:
