@@ -41,6 +41,8 @@ class Needs(Declaration):
         reads_relearning: Whether it has a meaning where every run trains on examples again that some had trained on
             before (`relearn`). A component that does not say so is refused there.
         reads_gradients: Whether it reads an update as a gradient; its clients must be `ScheduledClient`.
+        draws_samples: Whether it draws samples of the models, whose network must then be a generative model. See
+            `fedmem.contracts.sampling`.
     """
 
     measures: tuple[Measure, ...] = declare((), "a tuple of fedmem.contracts.measure.Measure")
@@ -58,6 +60,7 @@ class Needs(Declaration):
     coin_laws: tuple[str, ...] = declare(("balanced",), "a tuple of laws of random inclusion", renewed=True)
     reads_relearning: bool = declare(False, YES_OR_NO)
     reads_gradients: bool = declare(False, YES_OR_NO)
+    draws_samples: bool = declare(False, YES_OR_NO)
 
 
 def needs_of(component: object) -> Needs:

@@ -200,6 +200,7 @@ class SignalDeclaration(Needs):
         passes: Forward passes of one example that reading one value costs, about; a backward pass counts as two. A
             property may compute it from fields. `fedmem check` prints the sum.
         texts: Whether it reads rows of tokens.
+        texts_only: Whether it reads rows of tokens and nothing else.
         columns: Whether it reads the columns of a table, and thus only tables.
         owners_only: Whether local models are read on the examples of their own clients alone. A property may compute
             it.
@@ -238,6 +239,7 @@ class SignalDeclaration(Needs):
 
     passes: float = declare(1.0, "a number of forward passes")
     texts: bool = declare(False, YES_OR_NO)
+    texts_only: bool = declare(False, YES_OR_NO)
     columns: bool = declare(False, YES_OR_NO)
     owners_only: bool = declare(False, YES_OR_NO)
     reads_update: bool = declare(False, YES_OR_NO)

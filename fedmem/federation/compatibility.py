@@ -15,6 +15,8 @@ from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.injection import InjectionDeclaration, injection_declaration
 from fedmem.contracts.model import ModelDeclaration, last_layer, model_declaration, trained_parameters
+from fedmem.contracts.needs import needs_of
+from fedmem.contracts.sampling import SamplingNetwork
 from fedmem.contracts.signal import SignalDeclaration, signal_declaration
 from fedmem.contracts.unlearner import unlearner_declaration
 from fedmem.errors import Problem
@@ -95,6 +97,12 @@ def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
                 path=path,
                 message=f"{kind_of(signal)} {reason.format(kind_of(scenario.dataset))}; choose from: {suitable_kinds}",
             )
+        elif declared.texts_only and not data.modality.tokens:
+            yield Problem(
+                path=path,
+                message=f"{kind_of(signal)} reads the probabilities of tokens, but {kind_of(scenario.dataset)} has "
+                "none; use a data set of texts or pixels, or leave it out",
+            )
         elif declared.set == "test" and not len(data.test):
             yield Problem(
                 path=path,
@@ -111,8 +119,26 @@ def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
 
 def unsuitable_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:
     """A problem for each part of the scenario that its network does not suit."""
-    checks = (shallow_networks, large_networks, frozen_heads, missing_blocks)
+    checks = (shallow_networks, large_networks, frozen_heads, missing_blocks, without_samples)
     return [problem for check in checks for problem in check(scenario, network, data)]
+
+
+def without_samples(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:
+    """A problem for each signal and probe that draws samples, where the network is no generative model."""
+    if data.modality.tokens or isinstance(network, SamplingNetwork):
+        return []
+    parts: list[tuple[str, object]] = [(f"signals[{i}].kind", part) for i, part in enumerate(scenario.signals)]
+    parts += [(f"probes[{i}].kind", part) for i, part in enumerate(scenario.probes)]
+    return [
+        Problem(
+            path=path,
+            message=f"{kind_of(part)} draws samples of the models, but {kind_of(scenario.model)} is no generative "
+            "model. Use dataset: {kind: pixels} with a network of texts, or a network with a method "
+            "sample(count, generator)",
+        )
+        for path, part in parts
+        if needs_of(part).draws_samples
+    ]
 
 
 def missing_blocks(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:

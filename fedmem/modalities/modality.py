@@ -97,6 +97,13 @@ class Modality(ABC):
     def errors(self, rows: Rows, truth: Rows) -> FloatArray:
         """(m, n) how far every one of m rows is from every one of n true ones, 0 only where they are equal."""
 
+    def distances(self, rows: Rows, truth: Rows) -> FloatArray:
+        """(m, n) the distance of every one of m rows from every one of n others, by default their errors.
+
+        It is 0 where they are equal, and in the unit of the values of a row.
+        """
+        return self.errors(rows, truth)
+
     @abstractmethod
     def nearest_error(self, rows: Rows, gallery: Rows) -> float:
         """The least error between any row and any of a gallery; NaN where either has none."""

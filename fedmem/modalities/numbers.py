@@ -83,6 +83,10 @@ class Numbers(Modality, ABC):
         """Mean squared errors."""
         return squared_errors(rows, truth)
 
+    def distances(self, rows: Rows, truth: Rows) -> FloatArray:
+        """Root mean squared errors."""
+        return np.sqrt(self.errors(rows, truth)) if len(truth) else np.zeros((len(rows), 0))
+
     def nearest_error(self, rows: Rows, gallery: Rows) -> float:
         """The least mean squared error."""
         return nearest_error_of(rows, gallery)

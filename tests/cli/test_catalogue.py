@@ -162,6 +162,7 @@ def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind
             "grad_norm",
             "probabilities",
             "min_k",
+            "sample_distance",
         )
         pasted["signals"] = [{"kind": name} for name in names]
     if kind == "linear_datamodeling":

@@ -18,6 +18,7 @@ from fedmem.contracts.data import Examples
 from fedmem.modalities.images import Images
 from fedmem.modalities.labelled_texts import LabelledTexts
 from fedmem.modalities.modality import Modality, of_kind
+from fedmem.modalities.pixels import LEVELS, Pixels
 from fedmem.modalities.tables import Tables
 from fedmem.modalities.texts import Texts
 
@@ -114,6 +115,7 @@ def _classes() -> list[type[Modality]]:
 
 
 DESCRIBED: dict[str, Modality] = {"tables": Tables(blocks=(1, 3, 1)), "texts": Texts(vocabulary=tuple("abcdef"))}
+DESCRIBED["pixels"] = Pixels(vocabulary=tuple(LEVELS[:6]), shape=(1, 1, 5))
 DESCRIBED["labelled_texts"] = LabelledTexts(vocabulary=tuple("abcdef"))
 """Objects of modalities with fields; others are made without any."""
 

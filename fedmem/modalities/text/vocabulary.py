@@ -119,7 +119,7 @@ class Vocabulary:
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
         vocabulary_codes, numbers = self._codes
         place = np.searchsorted(vocabulary_codes, codes).clip(max=len(vocabulary_codes) - 1)
-        return np.where(vocabulary_codes[place] == codes, numbers[place], self._number[UNKNOWN])
+        return np.where(vocabulary_codes[place] == codes, numbers[place], self._number.get(UNKNOWN, -1))
 
     def tokens_for_classes(self, text: str) -> NDArray[np.int64]:
         """(n,) token numbers of a text that has one class, with special tokens where the vocabulary has some."""
