@@ -42,7 +42,8 @@ class InjectionPlan:
     examples, in their order; by default they are drawn from the reserve. `taken` (t,) are ids of rows that clients
     hold. They leave the base rows of their client, which trains on them as copies; the replacement rows are then other
     rows of the same client. `notes` are sentences about the plan, which `fedmem check` prints. `warnings` are sentences
-    that every reader of the numbers must know: they stand in the table and the report as well.
+    that every reader of the numbers must know: they stand in the table and the report as well. `aims_at` (m,) has
+    the example that each is made against, by its place in the plan of the injection that this one aims at.
     """
 
     examples: Examples
@@ -58,6 +59,7 @@ class InjectionPlan:
     taken: IntArray | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    aims_at: IntArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,8 @@ class AuditSet:
     - `copy_owner` (copies in all,): the client that trains on each copy, in audit order (None: the owner).
     - `not_uniform`: the kinds whose examples are not drawn as their references are, such as secrets that people wrote.
       The distribution of their ranks without memorisation is not known.
+    - `aims_at` (m,): the position of the example that each is made against, such as the target of a poison. It is -1
+      where there is none (None: there is none for any example).
 
     An example that several clients hold has one coin, and its owner is one of them, drawn at random. Outs are valid
     controls because only a coin decided.
@@ -141,6 +145,7 @@ class AuditSet:
     relearnt: BoolArray | None = None
     coin_law: CoinLaw = BALANCED
     inclusion_rates: FloatArray | None = None
+    aims_at: IntArray | None = None
 
     def __post_init__(self) -> None:
         places = {kind: position for position, kind in enumerate(self.kinds)}

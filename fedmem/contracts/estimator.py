@@ -332,6 +332,8 @@ class EstimatorDeclaration(Needs):
         needs_phase: Whether it compares a phase with the one before; it is refused in a training that follows none.
         needs_relearning: Whether it compares how fast runs learn again what was forgotten. It is refused in a training
             without `relearn`.
+        needs_aims: Whether it compares runs by the inclusion of examples that are made against others, such as poison.
+            It is refused where no injection `aims_at` another.
         readings_of_places: `readings_of_places(views)`, readings of the summary that compare its places, each with the
             number of the view that it is about. None where every place is judged alone.
     """
@@ -351,6 +353,7 @@ class EstimatorDeclaration(Needs):
     reads_influence: bool = declare(False, YES_OR_NO)
     needs_phase: bool = declare(False, YES_OR_NO)
     needs_relearning: bool = declare(False, YES_OR_NO)
+    needs_aims: bool = declare(False, YES_OR_NO)
     reads_quantities: bool = declare(False, YES_OR_NO)
     readings_of_places: Callable[[Sequence[View]], Sequence[tuple[int, Reading]]] | None = declare(
         None, "a method readings_of_places(views)"

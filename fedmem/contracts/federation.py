@@ -191,7 +191,7 @@ _LATER: Mapping[str, Any] = {"duplicates": None, "absent_clients": ()}
 """Fields that came later, with their defaults."""
 
 _LATER_OF_PARTS: Mapping[str, Any] = {
-    **dict.fromkeys(("coin_group", "inclusion_rates", "relearnt", "tied", "client_shards")),
+    **dict.fromkeys(("coin_group", "inclusion_rates", "relearnt", "tied", "client_shards", "aims_at")),
     "coin_law": BALANCED,
 }
 """The same of what a federation consists of."""

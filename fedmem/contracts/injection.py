@@ -68,6 +68,26 @@ class ClassInjection(Injection, Protocol):
     def reserved_class(self) -> int: ...
 
 
+@runtime_checkable
+class AimedInjection(Injection, Protocol):
+    """An injection whose examples are made against those of an earlier injection, which `aims_at` names.
+
+    `plan_against` stands in for `plan`, and is given the plan of that injection as well. Its own plan has `aims_at`.
+    """
+
+    @property
+    def aims_at(self) -> str | None: ...
+
+    def plan_against(
+        self,
+        targets: InjectionPlan,
+        clients: Sequence[ClientData],
+        reserve: Reserve,
+        space: Space,
+        rng: np.random.Generator,
+    ) -> InjectionPlan: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class InjectionDeclaration(Declaration):
     """The declarations of an injection, with their defaults.
@@ -94,6 +114,7 @@ class InjectionDeclaration(Declaration):
         uniform_secrets: Whether its examples and its references are drawn alike. Otherwise, as for secrets that people
             wrote, the rank of an example has no known distribution. Exposure then has no value without memorisation and
             no bound, and no p except that from random inclusion.
+        aims_at: Name of the earlier injection against whose examples its own are made, see `AimedInjection`.
     """
 
     clients: object = declare("all", "all, a tuple of clients, {share: x} or {count: n}")
@@ -111,6 +132,7 @@ class InjectionDeclaration(Declaration):
     exclusive: bool = declare(False, "true or false")
     foreign_rows: bool = declare(False, "true or false")
     uniform_secrets: bool = declare(True, "true or false")
+    aims_at: str | None = declare(None, "the name of an injection, or None")
 
 
 def has_coins(injection: object, runs: int) -> bool:

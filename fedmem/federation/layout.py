@@ -17,6 +17,7 @@ from fedmem.contracts.ragged import Ragged
 from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import injected_of, references_of
 from fedmem.errors import ComponentError
+from fedmem.federation.aims import plan_aimed, positions_aimed_at, target_plan
 from fedmem.federation.coin_draws import draw_client_coins, draw_coins, draw_rates
 from fedmem.federation.coin_groups import coin_groups, groups_warnings, share_coins
 from fedmem.federation.feature_shift import carries_real_rows
@@ -89,7 +90,7 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         takes_held = injection_declaration(injection).takes_held
         if takes_held:
             held.require_rows(i, injection)
-        additions.append(_plan_injection(scenario, i, held if takes_held else base, of_injection, space))
+        additions.append(_plan_injection(scenario, i, held if takes_held else base, of_injection, space, additions))
         replacements_of_owner = held.take(i, additions[-1])
         own += [] if replacements_of_owner is None else [replacements_of_owner]
     kept = held.remaining()
@@ -131,7 +132,14 @@ def count_rows(scenario: Scenario, data: Dataset) -> Mapping[str, int]:
 
 
 def _planner(scenario: Scenario, space: Space) -> PlanOne:
-    return lambda i, clients, reserve: _plan_injection(scenario, i, clients, reserve, space)
+    """A trial of each plan, in the order of the scenario. An injection that takes rows of clients has none."""
+    trials: list[InjectionPlan | None] = [None] * len(scenario.injections)
+
+    def plan_one(i: int, clients: Sequence[ClientData], reserve: Reserve) -> InjectionPlan:
+        trials[i] = plan = _plan_injection(scenario, i, clients, reserve, space, trials)
+        return plan
+
+    return plan_one
 
 
 def _is_certain(scenario: Scenario, additions: Sequence[InjectionPlan]) -> BoolArray:
@@ -152,13 +160,22 @@ def _references(scenario: Scenario, injection: CanaryInjection, space: Space) ->
 
 
 def _plan_injection(
-    scenario: Scenario, i: int, base: Sequence[ClientData], reserve: Reserve, space: Space
+    scenario: Scenario,
+    i: int,
+    base: Sequence[ClientData],
+    reserve: Reserve,
+    space: Space,
+    earlier: Sequence[InjectionPlan | None],
 ) -> InjectionPlan:
-    """The rows that the injection at position i adds, checked against its announcement."""
+    """The rows that the injection at position i adds, checked against its announcement.
+
+    An aimed injection is given the plan among the `earlier` ones that it aims at.
+    """
     injection = scenario.injections[i]
     try:
         with Guard("injection", injection, "plan") as guard:
-            addition = injection.plan(base, reserve, space, stream(scenario.seed, f"injection:{i}:{injection.name}"))
+            rng, targets = stream(scenario.seed, f"injection:{i}:{injection.name}"), target_plan(scenario, i, earlier)
+            addition = plan_aimed(injection, targets, base, reserve, space, rng)
             injected_of(
                 guard,
                 addition,
@@ -251,6 +268,7 @@ def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Exam
         coin_group=group,
         coin_law=scenario.coins.as_law,
         inclusion_rates=rates,
+        aims_at=positions_aimed_at(scenario.injections, additions),
     )
 
 

@@ -231,6 +231,7 @@ def read_audit(path: Path) -> AuditSet:
         not_uniform=tuple(layout.get("not_uniform", ())),
         coin_row=np.array(layout["coin_row"], dtype=np.int64) if "coin_row" in layout else None,
         coin_group=np.array(layout["coin_group"], dtype=np.int64) if "coin_group" in layout else None,
+        aims_at=np.array(layout["aims_at"], dtype=np.int64) if "aims_at" in layout else None,
         coin_law=CoinLaw(**layout["coin_law"]) if "coin_law" in layout else BALANCED,
         inclusion_rates=np.array(layout["inclusion_rates"]) if "inclusion_rates" in layout else None,
         relearnt=np.array(layout["relearnt"], dtype=np.bool_) if "relearnt" in layout else None,

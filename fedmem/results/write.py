@@ -140,6 +140,8 @@ def write_audit(folder: Path, audit: AuditSet, targets: Mapping[str, IntArray], 
         layout["relearnt"] = audit.relearnt.tolist()
     if audit.copy_owner is not None:
         layout["copy_owner"] = audit.copy_owner.tolist()
+    if audit.aims_at is not None:
+        layout["aims_at"] = audit.aims_at.tolist()
     if audit.not_uniform:
         layout["not_uniform"] = list(audit.not_uniform)
     write_table(folder, "audit", [audit_rows(audit)], layout)

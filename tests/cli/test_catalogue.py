@@ -149,6 +149,9 @@ def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind
             "sampler": {"kind": "poisson", "rate": 0.5},
             "strategy": {"kind": "dp_fedavg", "noise_multiplier": 1.0, "expected_cohort_size": 4, "canary_clients": 4},
         }
+    if kind in ("privacy_poison", "poisoning"):  # poison aims at another injection
+        poison = {"kind": "privacy_poison", "aims_at": "typical"}
+        pasted["injections"] = [{"kind": "typical"}, poison]
     if kind == "fed_influence":  # which reads every round
         pasted["observe"] = {"every": 1}
     if kind == "mechanism":

@@ -9,7 +9,13 @@ from scipy import stats
 
 from fedmem.contracts.audit_set import InjectionPlan, References, Role
 from fedmem.contracts.data import ClientData, Dataset, Examples, Space
-from fedmem.contracts.injection import CanaryInjection, ClassInjection, Injection, injection_declaration
+from fedmem.contracts.injection import (
+    AimedInjection,
+    CanaryInjection,
+    ClassInjection,
+    Injection,
+    injection_declaration,
+)
 from fedmem.contracts.reserve import Reserve
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
@@ -72,10 +78,12 @@ def reserve(world: str) -> Examples:
 def plan(kind: str, world: str, seed: int = 0, **fields: Any) -> tuple[InjectionPlan, Reserve]:
     data, spare = WORLDS[world], Reserve(reserve(world))
     base = [ClientData(client=k, examples=data.train.take(np.arange(25 * k, 25 * k + 25))) for k in range(CLIENTS)]
-    injected = make(kind, **FIELDS.get((kind, world), {}), **fields).plan(
-        base, spare, Space.of(data), np.random.default_rng(seed)
-    )
-    return injected, spare
+    injection, space = make(kind, **FIELDS.get((kind, world), {}), **fields), Space.of(data)
+    rng = np.random.default_rng(seed)
+    if isinstance(injection, AimedInjection):
+        targets = make("typical", per_client=8).plan(base, Reserve(reserve(world)), space, np.random.default_rng(0))
+        return injection.plan_against(targets, base, spare, space, rng), spare
+    return injection.plan(base, spare, space, rng), spare
 
 
 def refusal(kind: str, world: str) -> ComponentError | None:

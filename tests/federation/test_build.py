@@ -39,11 +39,12 @@ FEWEST: dict[str, dict[str, Any]] = {
 
 NO_PICTURES = {"random_row", "random_tokens", "personal", "secret", "existing_secret"}
 HELD = {"existing"}  # it takes rows of clients, see `test_held_rows.py`
+AIMED = {"privacy_poison"}  # it needs the targets of another, see `test_aims.py`
 OWN_FILL_INS = {"isolated"}  # an out example is replaced by its twin of another class, not by a row of the reserve
 planned_injections = st.lists(
     st.tuples(
         st.sampled_from(
-            [kind for kind in catalogue.kinds("injection") if kind not in NO_PICTURES | HELD | OWN_FILL_INS]
+            [kind for kind in catalogue.kinds("injection") if kind not in NO_PICTURES | HELD | AIMED | OWN_FILL_INS]
         ),
         st.integers(1, 2),
         st.integers(1, 2),

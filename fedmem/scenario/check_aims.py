@@ -1,0 +1,48 @@
+"""Checks of injections that are made against the examples of another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from fedmem.contracts.data import FeatureShift
+from fedmem.contracts.estimator import Estimator, estimator_declaration
+from fedmem.contracts.families import kind_of
+from fedmem.contracts.injection import Injection, injection_declaration
+from fedmem.errors import Problem
+
+
+def _aims_at_earlier(injections: Sequence[Injection]) -> Iterator[Problem]:
+    """An aimed injection names one that comes before it."""
+    for position, injection in enumerate(injections):
+        name = injection_declaration(injection).aims_at
+        earlier = [other.name for other in injections[:position]]
+        if name is not None and name not in earlier:
+            choice = f"use {' or '.join(dict.fromkeys(earlier))}" if earlier else "write its targets before it"
+            yield Problem(
+                path=f"injections[{position}].aims_at", message=f"no earlier injection is called {name!r}; {choice}"
+            )
+
+
+def _aims_read(estimators: Sequence[Estimator], injections: Sequence[Injection]) -> Iterator[Problem]:
+    """Estimators that compare runs by the inclusion of such examples need some."""
+    if any(injection_declaration(injection).aims_at is not None for injection in injections):
+        return
+    for position, estimator in enumerate(estimators):
+        if estimator_declaration(estimator).needs_aims:
+            kind = kind_of(estimator)
+            yield Problem(
+                path=f"estimators[{position}]",
+                message=f"{kind} compares runs with and without poison, but no injection aims at another; add "
+                f"{{kind: privacy_poison, aims_at: typical}} after typical, or leave {kind} out",
+            )
+
+
+def _aims_unshifted(injections: Sequence[Injection], partition: object) -> Iterator[Problem]:
+    """An attacker would see other pixels than the client that holds its target."""
+    for position, injection in enumerate(injections if isinstance(partition, FeatureShift) else ()):
+        if injection_declaration(injection).aims_at is not None:
+            yield Problem(
+                path=f"injections[{position}]",
+                message=f"{injection.name} has the inputs of its targets, but with this partition each client sees "
+                "images in its own way; use another partition",
+            )

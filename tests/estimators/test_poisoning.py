@@ -1,0 +1,140 @@
+"""Tests of `fedmem/estimators/poisoning.py`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmem.contracts.arrays import BoolArray, FloatArray
+from fedmem.contracts.estimator import Estimate, View
+from fedmem.estimation.statistics import mean
+from fedmem.estimation.two_way import interval
+from fedmem.estimators.poisoning import Poisoning
+from tests.banks import coins, make_view
+from tests.estimators.estimators_helpers import by_key
+from tests.narrowing import present
+
+N = 6
+"""Targets, of a kind `typical`; as many poison rows aim at them, in the opposite order."""
+
+KINDS = ["typical"] * N + ["privacy_poison"] * N
+
+
+def view_of(margin: FloatArray, is_in: BoolArray, **changes: Any) -> View:
+    view = make_view(margin, is_in, kind=KINDS, **changes)
+    aims = np.concatenate([np.full(N, -1), np.arange(N)[::-1]])
+    return replace(view, audit=replace(view.audit, aims_at=aims))
+
+
+def full_coins(runs: int, seed: int = 0) -> BoolArray:
+    """Coins with every combination of a target and its poison."""
+    rng = np.random.default_rng(seed)
+    while True:
+        is_in = coins(runs, 2 * N, rng)
+        t, p = is_in[:, :N], is_in[:, N:][:, ::-1]
+        if all((a & b).any(0).all() for a in (t, ~t) for b in (p, ~p)):
+            return is_in
+
+
+def estimates(view: View) -> dict[tuple[str, str], Estimate]:
+    return {key[:2]: value for key, value in by_key(Poisoning().estimate(view)).items()}
+
+
+def test_planted_effects_are_found_in_closed_form() -> None:
+    is_in = full_coins(16)
+    t, p = is_in[:, :N], is_in[:, N:][:, ::-1]
+    probability = 0.3 + 0.1 * t - 0.2 * p + 0.4 * (t & p)
+    margin = np.zeros(is_in.shape)
+    margin[:, :N] = np.log(probability / (1 - probability))
+    found = estimates(view_of(margin, is_in))
+    values = {name: found[name, "probability"].value for name in
+              ("memorisation_with_poison", "memorisation_without_poison", "poisoning")}  # fmt: skip
+    assert values == pytest.approx(
+        {"memorisation_with_poison": 0.5, "memorisation_without_poison": 0.1, "poisoning": 0.4}
+    )
+    assert found["poison_push", ""].value == pytest.approx(-0.2)
+    assert found["poisoning", ""].value == pytest.approx(1.0), "right with both alone: .6 is above a half, .4 is not"
+    assert {e.kind for e in found.values()} == {"typical"}
+    assert {tuple(present(e.examples)) for e in found.values()} == {(5, 4, 3, 2, 1, 0)}, "in the order of the poison"
+    assert found["auc_with_poison", ""].value == found["auc_without_poison", ""].value == 1.0
+    assert found["poisoning_auc", ""].value == 0.0
+
+
+def test_areas_are_those_of_single_examples() -> None:
+    rng = np.random.default_rng(1)
+    is_in = full_coins(16)
+    margin = rng.integers(4, size=is_in.shape).astype(float)  # with ties
+    found = estimates(view_of(margin, is_in))
+    for name, side in (("auc_with_poison", True), ("auc_without_poison", False)):
+        expected = []
+        for j in range(N):
+            p = is_in[:, 2 * N - 1 - j] == side
+            ins, outs = margin[p & is_in[:, j], j], margin[p & ~is_in[:, j], j]
+            expected.append(np.mean([(a > b) + (a == b) / 2 for a in ins for b in outs]))
+        e = found[name, ""]
+        np.testing.assert_allclose(present(e.per_example)[np.argsort(present(e.examples))], expected)
+        assert e.null == 0.5
+    gap = found["auc_with_poison", ""].value - found["auc_without_poison", ""].value
+    assert found["poisoning_auc", ""].value == pytest.approx(gap)
+
+
+def test_what_has_no_cell_is_left_out() -> None:
+    is_in = full_coins(8)
+    margin = np.random.default_rng(2).normal(size=is_in.shape)
+    margin[is_in[:, 0], 0] = np.nan  # never observed as a member
+    margin[0, 1] = np.inf  # a model that has diverged
+    found = estimates(view_of(margin, is_in, round_number=None))
+    assert 0 not in present(found["poisoning", ""].examples)
+    assert found["poisoning", ""].n in (4, 5)
+    assert all(np.isfinite(e.value) for e in found.values())
+    assert estimates(view_of(np.full(is_in.shape, np.nan), is_in)) == {}
+    unaimed = view_of(margin, is_in)
+    assert Poisoning().estimate(replace(unaimed, audit=replace(unaimed.audit, aims_at=None))) == ()
+
+
+def test_p_are_those_of_the_summary_and_of_poison_coins() -> None:
+    is_in = full_coins(16)
+    t, p = is_in[:, :N], is_in[:, N:][:, ::-1]
+    noise = np.random.default_rng(3).normal(size=is_in.shape)
+    margin = noise.copy()
+    margin[:, :N] += 3 * t - 6 * p
+    found = estimates(view_of(margin, is_in, round_number=None, draws=99))
+    assert found["poison_push", ""].p <= 0.02
+    assert found["memorisation_with_poison", "probability"].p <= 0.02
+    assert np.isnan(found["poisoning_auc", ""].p)
+    # the same effects with the coins of other poison are none of this poison
+    shuffled = noise.copy()
+    shuffled[:, :N] += 3 * t - 6 * is_in[:, N:]
+    assert estimates(view_of(shuffled, is_in, round_number=None, draws=99))["poison_push", ""].p > 0.02
+    assert all(np.isnan(e.p) for e in estimates(view_of(margin, is_in)).values()), "in rounds there is no p"
+
+
+@pytest.mark.slow
+def test_intervals_cover_nothing_where_poison_adds_nothing() -> None:
+    rng = np.random.default_rng(4)
+    covered: dict[str, list[bool]] = {}
+    for _ in range(120):
+        is_in = coins(16, 2 * N, rng)
+        margin = rng.normal(size=is_in.shape) + 0.5 * rng.normal(size=(16, 1))
+        margin[:, :N] += 1.0 * is_in[:, :N]
+        for (name, label), e in estimates(view_of(margin, is_in)).items():
+            if name in ("poisoning_auc", "poison_push") or (name, label) == ("poisoning", "probability"):
+                low, high = interval(e.value, e.influence, 8, e.bounds)
+                covered.setdefault(name, []).append(low <= 0 <= high)
+    assert {name: float(np.mean(rows)) >= 0.88 for name, rows in covered.items()} == dict.fromkeys(covered, True)
+    assert len(covered) == 3
+
+
+def test_models_of_a_place_are_averaged() -> None:
+    rng = np.random.default_rng(5)
+    is_in = full_coins(16)
+    margin = rng.normal(size=(16, 2, 2 * N))
+    several, single = (
+        {key: e.value for key, e in estimates(view_of(values, is_in, correct=hits)).items()}
+        for values, hits in ((margin, margin > 0), (mean(margin, axis=1), mean((margin > 0).astype(float), axis=1)))
+    )
+    assert several["poisoning", ""] == pytest.approx(single["poisoning", ""])
+    assert several["auc_with_poison", ""] == pytest.approx(single["auc_with_poison", ""])
