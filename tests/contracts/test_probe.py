@@ -25,13 +25,15 @@ from tests.language import text_federation
 NESTED: dict[str, dict[str, Any]] = {
     "leakage": {"attack": InvertingGradients(steps=3)},
     "verbatim": {"prefixes": (2,)},
+    "copying": {"kinds": ("secret",), "samples": 5},
 }
 """What a probe needs that has no default, by kind."""
 
-FEDERATIONS = dict.fromkeys(("Extraction", "Verbatim", "MaskedField"), text_federation)
+FEDERATIONS = dict.fromkeys(("Extraction", "Verbatim", "MaskedField", "Copying"), text_federation)
 """Probes that read texts, by class; all others read pictures."""
 
 OVER_RUNS = {
+    "Copying": {"data_copying_gain", "authenticity_gain"},
     "CanaryClients": {"epsilon_one_shot", "epsilon_one_shot.ceiling"},
     "Information": {"usable_information"},
     "Mechanism": {"mechanism_p"},
