@@ -163,6 +163,7 @@ class ProbeDeclaration(Needs):
         tests_mechanism: Whether it tests the stated noise, see `MechanismTest`.
         recomputes_aggregates: Whether it asks for `Context.aggregates`. A scenario whose strategy has no rule, or one
             with a state, is then refused.
+        compares_clients: Whether it compares runs with and without a client, which need `leave_out`.
         replays_per_client: `replays_per_client(examples)`, how often it repeats the training of a client that trains
             on so many audit examples, at most. `fedmem check` counts these trainings. None if it repeats none.
     """
@@ -171,6 +172,7 @@ class ProbeDeclaration(Needs):
     canary_clients: bool = declare(False, YES_OR_NO)
     tests_mechanism: bool = declare(False, YES_OR_NO)
     recomputes_aggregates: bool = declare(False, YES_OR_NO)
+    compares_clients: bool = declare(False, YES_OR_NO)
     replays_per_client: Callable[[int], int] | None = declare(None, "a method replays_per_client(examples)")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fedmem.contracts.estimator import Estimator
 from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.injection import Injection
-from fedmem.contracts.probe import Probe
+from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 from fedmem.errors import FedmemError, Problem
@@ -144,12 +144,18 @@ def _left_out(leave_out: LeaveOut, clients: int, runs: int) -> Iterator[Problem]
         )
 
 
-def _somebody_to_leave_out(estimators: Sequence[Estimator], leave_out: LeaveOut) -> Iterator[Problem]:
-    for position, estimator in enumerate(estimators):
-        if _compares_clients(estimator) and not leave_out.clients:
+def _somebody_to_leave_out(
+    estimators: Sequence[Estimator], probes: Sequence[Probe], leave_out: LeaveOut
+) -> Iterator[Problem]:
+    comparing: list[tuple[str, object]] = [
+        (f"estimators[{i}]", part) for i, part in enumerate(estimators) if _compares_clients(part)
+    ]
+    comparing += [(f"probes[{i}]", part) for i, part in enumerate(probes) if probe_declaration(part).compares_clients]
+    for path, part in comparing:
+        if not leave_out.clients:
             yield Problem(
-                path=f"estimators[{position}]",
-                message=f"{kind_of(estimator)} compares runs with and without a client, but every client is in every "
+                path=path,
+                message=f"{kind_of(part)} compares runs with and without a client, but every client is in every "
                 "run; add leave_out: {clients: all}, or leave it out",
             )
 

@@ -29,11 +29,12 @@ NESTED: dict[str, dict[str, Any]] = {
 }
 """What a probe needs that has no default, by kind."""
 
-FEDERATIONS = dict.fromkeys(("Extraction", "Verbatim", "MaskedField", "Copying"), text_federation)
+FEDERATIONS = dict.fromkeys(("Extraction", "Verbatim", "MaskedField", "Copying", "ClientResemblance"), text_federation)
 """Probes that read texts, by class; all others read pictures."""
 
 OVER_RUNS = {
     "Copying": {"data_copying_gain", "authenticity_gain"},
+    "ClientResemblance": {"resemblance_gain"},
     "CanaryClients": {"epsilon_one_shot", "epsilon_one_shot.ceiling"},
     "Information": {"usable_information"},
     "Mechanism": {"mechanism_p"},

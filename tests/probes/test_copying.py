@@ -131,6 +131,25 @@ def test_diverged_models_have_no_reading() -> None:
     assert all(np.isnan(one.value) for one in both), "nothing is held out"
 
 
+def test_a_client_without_examples_has_no_reading() -> None:
+    federation: Any = SimpleNamespace(
+        audit=AuditSet(
+            examples=rows_of(np.zeros((2, 1, 4, 4))),
+            kind=np.full(2, "typical"),
+            role=np.full(2, "typical"),
+            owner=np.zeros(2, np.int32),
+            copies=np.ones(2, np.int32),
+            is_in=np.array([[True, False]]),
+        ),
+        modality=Images(),
+        test=rows_of(np.zeros((1, 1, 4, 4))),
+        model=Gallery(1),
+    )
+    context: Any = SimpleNamespace(federation=federation, stream=lambda purpose: np.random.default_rng(0))
+    counts = [len(Copying().observe([transition(0, k, np.ones((1, 1, 4, 4)))], context)) for k in (-1, 0, 1)]
+    assert counts == [4, 4, 0]
+
+
 @pytest.mark.slow
 def test_a_run_has_it_by_place_and_kind(tmp_path: Any) -> None:
     scenario = tiny(

@@ -1,0 +1,116 @@
+"""Tests of `fedmem/probes/client_resemblance.py`."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fedmem
+from fedmem.contracts.measurement import Measurement
+from fedmem.errors import ComponentError, ScenarioError
+from fedmem.modalities.images import Images
+from fedmem.probes.client_resemblance import ClientResemblance, gallery_accuracy, shares_of_clients
+from tests.banks import coins
+from tests.probes.test_copying import Gallery, rows_of, transition
+from tests.tiny import tiny
+
+CLIENTS, ROWS, RUNS = 6, 5, 8
+PIXELS: dict[str, Any] = {
+    "runs": 4,
+    "rounds": 2,
+    "dataset": {"kind": "pixels", "levels": 3, "side": 2},
+    "model": {"kind": "transformer", "width": 4, "heads": 1, "layers": 1},
+    "injections": [{"kind": "typical"}],
+    "probes": [{"kind": "client_resemblance", "samples": 20}],
+}
+
+
+def federation_of(seed: int) -> Any:
+    """Clients whose base rows are uniform noise, each in half of the runs."""
+    rng = np.random.default_rng(seed)
+    images = rng.random((CLIENTS * ROWS, 1, 4, 4))
+    return SimpleNamespace(
+        audit=SimpleNamespace(client_in=coins(RUNS, CLIENTS, rng)),
+        modality=Images(),
+        test=rows_of(images[:1]),
+        store=rows_of(images),
+        base=[np.arange(ROWS * k, ROWS * (k + 1)) for k in range(CLIENTS)],
+        num_clients=CLIENTS,
+        model=Gallery(60),
+    )
+
+
+def summary(seed: int, *, memorises: bool) -> tuple[dict[tuple[str, str], tuple[float, float, float]], Any]:
+    """The values of the summary, of models that return base rows of clients that are in, or fresh rows."""
+    federation, rng = federation_of(seed), np.random.default_rng(seed + 1000)
+    context: Any = SimpleNamespace(federation=federation, stream=lambda purpose: np.random.default_rng(len(purpose)))
+    probe, measurements = ClientResemblance(samples=300), []
+    images = federation.store.inputs.reshape(CLIENTS, ROWS, 1, 4, 4)
+    for run in range(RUNS):
+        of_present = images[federation.audit.client_in[run]].reshape(-1, 1, 4, 4)
+        drawn = np.resize(of_present, (60, 1, 4, 4)) if memorises else rng.random((60, 1, 4, 4))
+        measurements += [
+            Measurement(run=run, round=1, level="global", client=-1, source="probe", reading=reading)
+            for _, reading in probe.observe([transition(run, -1, drawn)], context)
+        ]
+    found = [one.reading for one in probe.summarise(measurements, 0) if one.round is None]
+    values = {(one.metric, one.labels.text("statistic")): (one.value, one.low, one.high) for one in found}
+    return values, federation
+
+
+def test_a_memorising_sampler_resembles_the_clients_in() -> None:
+    values, federation = summary(0, memorises=True)
+    assert values["resemblance", "out"][0] == 0
+    per_run = federation.audit.client_in.sum(axis=1)
+    expected = (per_run > 0).sum() / per_run.sum()
+    assert values["resemblance", ""][0] == pytest.approx(expected)
+    gain, low, _ = values["resemblance_gain", ""]
+    assert gain == pytest.approx(expected)
+    assert low > 0
+
+
+def test_a_fresh_sampler_has_no_difference() -> None:
+    triples = np.array([summary(seed, memorises=False)[0]["resemblance_gain", ""] for seed in range(16)])
+    assert ((triples[:, 1] <= 0) & (triples[:, 2] >= 0)).sum() >= 13
+    assert abs(triples[:, 0].mean()) < 3.5 * triples[:, 0].std(ddof=1) / 4
+
+
+def test_gallery_without_identity_is_at_chance() -> None:
+    found = [summary(seed, memorises=False)[0]["gallery_accuracy", ""][0] for seed in range(30)]
+    chance = (ROWS - 1) / (CLIENTS * ROWS - 1)
+    assert np.mean(found) == pytest.approx(chance, abs=0.04)
+    apart = np.abs(np.subtract.outer([0.0, 0.1, 5.0, 5.1], [0.0, 0.1, 5.0, 5.1]))
+    assert gallery_accuracy(apart, np.array([0, 0, 1, 1])) == 1
+    assert gallery_accuracy(apart, np.array([0, 1, 0, 1])) == 0
+    assert np.isnan(gallery_accuracy(np.zeros((1, 1)), np.array([0])))
+
+
+def test_equally_near_rows_share_a_sample() -> None:
+    distances = np.array([[0.5, 0.5, 0.5, 0.9]])
+    assert shares_of_clients(distances, np.array([0, 0, 1, 1]), 2).tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert gallery_accuracy(np.zeros((4, 4)), np.array([0, 0, 1, 1])) == pytest.approx(1 / 3)
+
+
+def test_empty_clients_and_broken_models_are_decided() -> None:
+    federation = federation_of(0)
+    context: Any = SimpleNamespace(federation=federation, stream=lambda purpose: np.random.default_rng(0))
+    assert ClientResemblance().observe([transition(0, -1, np.full((60, 1, 4, 4), np.nan))], context) == []
+    federation.base[2] = np.array([], dtype=np.int64)
+    with pytest.raises(ComponentError, match="client 2 has no base rows"):
+        ClientResemblance().observe([transition(0, -1, np.zeros((60, 1, 4, 4)))], context)
+
+
+def test_scenarios_in_which_nobody_is_left_out_are_refused() -> None:
+    with pytest.raises(ScenarioError, match="client_resemblance compares runs with and without a client"):
+        tiny(**PIXELS)
+
+
+@pytest.mark.slow
+def test_a_run_has_it(tmp_path: Any) -> None:
+    scenario = tiny(**PIXELS, leave_out={"clients": "all"})
+    rows = [row for row in fedmem.read(fedmem.run(scenario, out=tmp_path)).rows() if row.run is None]
+    found = {(row.reading.metric, row.reading.labels.text("statistic")) for row in rows if row.round is None}
+    assert {("resemblance", ""), ("resemblance", "out"), ("resemblance_gain", ""), ("gallery_accuracy", "")} <= found
