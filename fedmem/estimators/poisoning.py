@@ -27,8 +27,9 @@ class Poisoning:
     `statistic` = `probability`). Then
 
     - `memorisation_with_poison` is v_11 − v_01, and `memorisation_without_poison` is v_10 − v_00;
-    - `poisoning` is their difference, positive where poison adds memorisation. Effects of poison on the model whether
-      the target is in or not cancel in it;
+    - `poisoning` is their difference, positive where poison adds memorisation. What poison adds to M whether the target
+      is in or not cancels in it. What it adds to the margin does not. Probabilities near 0 and 1 hardly move, and
+      others do;
     - `auc_with_poison` and `auc_without_poison` are the areas under the ROC curve of one example, over its runs, with
       the margin as score. `poisoning_auc` is their difference, positive where poison reveals membership. A place
       has one model per run, or the mean margin of its models;

@@ -63,6 +63,21 @@ def test_planted_effects_are_found_in_closed_form() -> None:
     assert found["poisoning_auc", ""].value == 0.0
 
 
+def test_a_push_of_margins_alone_changes_no_area() -> None:
+    is_in = full_coins(16)
+    t, p = is_in[:, :N], is_in[:, N:][:, ::-1]
+    margin = np.zeros(is_in.shape)
+    margin[:, :N] = 4.0 + 1.0 * t - 4.0 * p + np.random.default_rng(0).integers(3, size=(16, 1))
+    found = estimates(view_of(margin, is_in))
+    assert found["poisoning", "probability"].value > 0.05, "near 1 there is little room for memorisation"
+    margin[:, :N] = 1.0 * t - 4.0 * p
+    again = estimates(view_of(margin, is_in))
+    assert again["poisoning_auc", ""].value == 0.0
+    assert again["poisoning", "probability"].value == pytest.approx(
+        np.ptp(1 / (1 + np.exp([4.0, 3.0]))) - np.ptp(1 / (1 + np.exp([0.0, -1.0])))
+    )
+
+
 def test_areas_are_those_of_single_examples() -> None:
     rng = np.random.default_rng(1)
     is_in = full_coins(16)
