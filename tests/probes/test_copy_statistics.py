@@ -104,6 +104,8 @@ def test_the_fault_of_a_published_program_gives_other_values() -> None:
 def test_duplicates_ties_and_small_sets_are_decided() -> None:
     real = np.array([[0.0], [0.0], [5.0]])
     assert authenticity(distances(np.array([[0.0]]), real), distances(real, real)) == 0, "a copy of a duplicate"
+    near = distances(np.array([[0.1], [4.9]]), real)
+    assert authenticity(near, distances(real, real)) == 0.5, "nothing but a copy is nearer than a duplicate"
     pair = np.array([[0.0], [1.0]])
     assert authenticity(distances(np.array([[-1.0]]), pair), distances(pair, pair)) == 0, "equally far is no farther"
     for few in (np.zeros((0, 1)), np.zeros((1, 1))):

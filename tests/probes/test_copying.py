@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -108,6 +109,27 @@ def test_a_fresh_sampler_has_no_difference() -> None:
             covered = (triples[:, 1] <= 0) & (triples[:, 2] >= 0)
             assert covered.sum() >= 13
             assert abs(triples[:, 0].mean()) < 3.5 * triples[:, 0].std(ddof=1) / 4
+
+
+def test_samples_are_of_the_model_that_is_kept_and_of_one_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[float, int]] = []
+
+    def draw(network: Any, params: Any, *others: Any) -> FloatArray:
+        drawn.append((float(params["rows"].mean()), others[-1].initial_seed()))
+        return np.zeros((3, 1, 4, 4))
+
+    monkeypatch.setattr("fedmem.training.sampling.draw_samples", draw)
+    real = transition
+
+    def trained(run: int, client: int, rows: FloatArray) -> Transition:
+        one = real(run, client, np.full((1, 1, 4, 4), 0.25))
+        return replace(one, before={"rows": torch.zeros(1)}, sent={"rows": torch.ones(1)})
+
+    monkeypatch.setitem(globals(), "transition", trained)
+    bank(0, memorises=False)
+    assert len(drawn) == RUNS * (CLIENTS + 1)
+    assert len(set(drawn)) == 1
+    assert drawn[0][0] == 0.25
 
 
 def test_diverged_models_have_no_reading() -> None:

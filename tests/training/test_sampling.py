@@ -101,6 +101,28 @@ def test_networks_that_sample_use_the_weights_given() -> None:
     assert network.shift.tolist() == [0.0, 0.0]
 
 
+class _Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(2)
+
+    def sample(self, count: int, generator: Generator) -> Tensor:
+        mean = self.norm.running_mean
+        assert mean is not None
+        return mean.repeat(count, 1)
+
+
+def test_networks_that_sample_use_the_statistics_given() -> None:
+    rows = Examples(inputs=np.zeros((1, 2), np.float32), targets=np.zeros(1, np.int64), ids=np.zeros(1, np.int64))
+    given = {"norm.running_mean": torch.tensor([5.0, 7.0])}
+    assert draw_samples(_Counting(), given, Images(), rows, 2, _generator()).tolist() == [[5.0, 7.0]] * 2
+
+
+def test_a_sum_below_the_draw_means_the_last_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *shape, generator, dtype: torch.ones(*shape, dtype=dtype))
+    assert draw_texts(_Table([[0.4, 0.6]] * 2), np.array([0]), 2, _generator()).tolist() == [[0, 1, 1]]
+
+
 def test_a_classifier_is_refused() -> None:
     with pytest.raises(ComponentError, match=r"signals draws samples, but Linear is no generative model"):
         require_sampling(nn.Linear(2, 2), Images(), "signals")
