@@ -1,0 +1,1 @@
+"""The experiment on samples of generative models."""
