@@ -31,7 +31,7 @@ QUANTITIES = {
 def draw(table: pd.DataFrame) -> Figure:
     """A column for each quantity, a row for each number of copies."""
     figure, grid = page_panels(3.6, 1, len(QUANTITIES), sharey=True)
-    for axes, (what, (name, null, bounds)) in zip(np.ravel(grid), QUANTITIES.items(), strict=True):
+    for axes, (what, (name, null, bounds)) in zip(grid[0], QUANTITIES.items(), strict=True):
         draw_kinds(axes, table[table.what == what], null, bounds)
         name_panel(axes, "in − out" if what != NEAREST else "in against out", 9)
         axes.set_xlabel(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from fedmem.results.read import read
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "generative"
 
 
-def made(seeds: int = 5, **values: float) -> pd.DataFrame:
+def made(values: Mapping[str, float], seeds: int = 5) -> pd.DataFrame:
     """One value of each quantity for each kind at both levels, with noise over seeds."""
     names = {"density": DENSITY, "distance": DISTANCE, "lira": LIRA, "nearest": NEAREST, "c_t": C_T}
     rng = np.random.default_rng(0)
@@ -42,17 +43,17 @@ def test_signs_and_nulls_of_claims_are_right() -> None:
         ("nearest", "the nearest sample reveals", 0.7, 0.5, 0.3),
         ("c_t", "C_T is lower", -1.0, 0.0, 1.0),
     ):
-        assert verdicts(made(**{name: copied}), start) == {"holds"}
-        assert "not significant" in verdicts(made(**{name: none}), start)
-        assert verdicts(made(**{name: opposite}), start) == {"contradicted"}
-        assert verdicts(made(seeds=1, **{name: copied}), start) == {"undefined"}
+        assert verdicts(made({name: copied}), start) == {"holds"}
+        assert "not significant" in verdicts(made({name: none}), start)
+        assert verdicts(made({name: opposite}), start) == {"contradicted"}
+        assert verdicts(made({name: copied}, seeds=1), start) == {"undefined"}
 
 
 def test_attacks_are_compared_seed_by_seed() -> None:
     start = "LiRA finds more"
-    assert verdicts(made(lira=0.9, nearest=0.7), start) == {"holds"}
-    assert verdicts(made(lira=0.7, nearest=0.9), start) == {"contradicted"}
-    assert verdicts(made(lira=0.7), start) == set()
+    assert verdicts(made({"lira": 0.9, "nearest": 0.7}), start) == {"holds"}
+    assert verdicts(made({"lira": 0.7, "nearest": 0.9}), start) == {"contradicted"}
+    assert verdicts(made({"lira": 0.7}), start) == set()
 
 
 @pytest.mark.slow
@@ -69,7 +70,7 @@ def test_values_of_a_run_are_those_of_its_summary(tmp_path: Path) -> None:
 
 
 def test_table_has_no_mean_of_some_seeds() -> None:
-    values = made(density=0.1)
+    values = made({"density": 0.1})
     values.loc[values.seed == 2, "value"] = np.nan
     assert table(values)["mean"].isna().all()
 
