@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fedmem.contracts.arrays import IntArray, Params
+from fedmem.contracts.arrays import BoolArray, IntArray, Params
 from fedmem.contracts.audit_set import AuditSet, References, SourceRows
 from fedmem.contracts.client import ClientAlgorithm, PersonalClient
 from fedmem.contracts.client_rows import ClientRows
@@ -20,6 +21,7 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.deduplication import Duplicates
 from fedmem.contracts.ragged import Ragged
 from fedmem.contracts.training_mode import TrainingMode
+from fedmem.errors import ComponentError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,6 +41,37 @@ class PhaseBefore:
 
     initials: tuple[Params, ...]
     folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowColumns:
+    """The columns of a data set by row, sensitive attributes among them, for what is measured about rows of clients.
+
+    `ids` (n,) are those of the rows of the data set, and `columns` maps the name of a column to its values (n,).
+
+    >>> known = RowColumns(ids=np.array([7, 3]), columns={"sex": np.array(["f", "m"])})
+    >>> known.matches("sex", "m", np.array([3, 7, -1])).tolist()
+    [True, False, False]
+    """
+
+    ids: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def matches(self, column: str, value: str, ids: IntArray) -> BoolArray:
+        """(m,) whether rows with these ids have a value, as text; generated rows and unknown ids have none.
+
+        Errors: `ComponentError` for a column that the data do not have, and for a value that none of its rows has.
+        """
+        if column not in self.columns:
+            known = ", ".join(sorted(self.columns)) or "none"
+            raise ComponentError("signals.column", f"the data have no column {column!r}; choose from: {known}")
+        has_value = np.asarray(self.columns[column]).astype(str) == value
+        if not has_value.any():
+            some = ", ".join(np.unique(np.asarray(self.columns[column]).astype(str))[:12].tolist())
+            raise ComponentError(
+                "signals.value", f"no row has {value!r} in column {column!r}; some of its values: {some}"
+            )
+        return np.isin(ids, self.ids[has_value])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +99,8 @@ class Federation:
     sentences on where the weights of `model` come from; empty where all are drawn. `prefix` has the outputs of the
     frozen part of `model` by row, where they are worth storing; it follows from the other parts. `absent_clients` take
     no part in any run, whatever their coins say. `before` is the beginning of a phase, whose first
-    models are then `initials`. It is None for other trainings, and for a phase that is only planned.
+    models are then `initials`. It is None for other trainings, and for a phase that is only planned. `row_columns` are
+    the columns of the data set, for what is measured about the rows of clients; training reads none of them.
     """
 
     store: Examples
@@ -103,6 +137,7 @@ class Federation:
     prefix: PrefixStore | None = None
     absent_clients: tuple[int, ...] = ()
     before: PhaseBefore | None = None
+    row_columns: RowColumns = field(default_factory=RowColumns)
 
     @property
     def num_clients(self) -> int:
@@ -184,8 +219,8 @@ class Federation:
         )
 
 
-_NOT_CONTENT = ("model", "prefix", "before")
-"""Fields that no hash counts: code, what follows from the rest, and what the id of a phase names."""
+_NOT_CONTENT = ("model", "prefix", "before", "row_columns")
+"""Fields that no hash counts: code, what follows from the rest, what the id of a phase names, and columns."""
 
 _LATER: Mapping[str, Any] = {"duplicates": None, "absent_clients": ()}
 """Fields that came later, with their defaults."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset, Examples, FeatureShift
-from fedmem.contracts.federation import Federation
+from fedmem.contracts.federation import Federation, RowColumns
 from fedmem.contracts.injection import CanaryInjection
 from fedmem.contracts.model import frozen_tensors, network_notes
 from fedmem.contracts.ragged import Ragged
@@ -142,6 +142,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         sources=sources,
         initial_notes=network_notes(module),
         absent_clients=absent_clients(scenario),
+        row_columns=_row_columns(data),
     )
     whole = replace(_with_duplicates(scenario, whole), prefix=prefix_of(scenario, whole))
     if scenario.central == "shuffled":
@@ -151,6 +152,15 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         return _pool_clients(whole, by_client=True)
     whole = replace(whole, warnings=(*whole.warnings, *untrained_shards_warnings(scenario, whole)))
     return without_pilot(whole) if scenario.has_pilot else whole
+
+
+def _row_columns(data: Dataset) -> RowColumns:
+    """The columns by row; `class` has the names of labels, or their numbers."""
+    columns = {**data.sensitive, **data.columns}
+    if not data.train.several_targets:
+        labels = data.train.targets
+        columns.setdefault("class", np.array(data.class_names)[labels] if data.class_names else labels)
+    return RowColumns(ids=data.train.ids, columns=columns)
 
 
 def _with_duplicates(scenario: Scenario, whole: Federation) -> Federation:

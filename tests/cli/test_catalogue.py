@@ -174,6 +174,8 @@ def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind
         pasted["twins"] = 2
     if kind == "localisation":
         pasted["signals"] = [{"kind": "block_swap"}]
+    if kind in ("property_inference", "client_attribute"):
+        pasted["signals"] = [{"kind": "update_features"}, {"kind": "row_share"}]
     if kind == "client_values":
         pasted["signals"] = [{"kind": "client_value"}]
     if kind == "scrub":

@@ -1,0 +1,98 @@
+"""Tests of `fedmem/estimation/client_pairs.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedmem.contracts.arrays import BoolArray, FloatArray
+from fedmem.estimation.client_pairs import client_area, deal_labels
+from fedmem.estimation.held_out_pairs import PairArea
+from fedmem.estimation.update_evidence import halves_of
+
+
+def area_of(table: FloatArray, labels: BoolArray, seed: int = 0) -> PairArea:
+    """The AUC from features (R, N, d)."""
+    rng = np.random.default_rng(seed)
+    return client_area(lambda _, client: table[:, client], labels, 1.0, halves_of(len(table), 1, rng), rng)
+
+
+def table_of(labels: BoolArray, shift: float, rng: np.random.Generator, own: float = 1.0, runs: int = 6) -> FloatArray:
+    """Features with an offset of each run and of each client, noise, and a shift of positive clients."""
+    clients = len(labels)
+    table = rng.normal(size=(runs, clients, 5)) * 0.3 + own * rng.normal(size=(clients, 5))
+    table += 10 * rng.normal(size=(runs, 1, 5))
+    table[:, labels, 0] += shift
+    return table
+
+
+LABELS = np.arange(8) % 2 == 0
+
+
+def test_an_attribute_that_all_clients_share_is_found() -> None:
+    area = area_of(table_of(LABELS, 6.0, np.random.default_rng(0)), LABELS)
+    assert area.value > 0.9
+    assert area.p <= 2 / 70
+    assert (area.n, area.deals) == (8, 69)
+    assert area.low < area.value <= area.high
+
+
+def test_without_an_attribute_auc_is_half_and_p_holds_its_level() -> None:
+    """Clients differ strongly and in every run, so that an attack that had trained on them would know them."""
+    rng = np.random.default_rng(1)
+    areas = [area_of(table_of(LABELS, 0.0, rng, own=5.0, runs=4), LABELS, seed) for seed in range(100)]
+    assert np.mean([area.value for area in areas]) == pytest.approx(0.5, abs=0.08)
+    assert np.mean([area.p <= 0.05 for area in areas]) < 0.12
+    assert np.mean([area.low <= 0.5 <= area.high for area in areas]) > 0.82
+
+
+def test_the_sign_does_not_count() -> None:
+    table = table_of(LABELS, -6.0, np.random.default_rng(2))
+    assert area_of(table, LABELS).value > 0.9
+    assert area_of(table, ~LABELS).value > 0.9
+
+
+def test_the_pair_is_never_trained_on() -> None:
+    rng = np.random.default_rng(3)
+    table, asked = table_of(LABELS, 0.0, rng), []
+
+    def features(pair: tuple[int, int], client: int) -> FloatArray:
+        asked.append((pair, client))
+        return table[:, client]
+
+    client_area(features, LABELS, 1.0, halves_of(6, 1, rng), rng)
+    assert len({pair for pair, _ in asked}) == 28
+    # each client is read once for a pair: as a case of the fit, or as one of the pair
+    assert len(asked) == len(set(asked)) == 28 * 8
+
+
+def test_equal_clients_tie() -> None:
+    area = area_of(np.ones((6, 8, 3)), LABELS)
+    assert (area.value, area.p) == (0.5, 1.0)
+
+
+def test_one_client_of_a_side_is_undefined() -> None:
+    table = table_of(LABELS, 0.0, np.random.default_rng(4))
+    for labels in (np.arange(8) == 3, np.arange(8) != 3, np.ones(8, dtype=bool)):
+        area = area_of(table, labels)
+        assert np.isnan([area.value, area.low, area.high, area.p]).all()
+        assert area.n == 8
+
+
+def test_absent_clients_do_not_count() -> None:
+    rng = np.random.default_rng(5)
+    table = table_of(LABELS, 6.0, rng)
+    table[:3, 2] = np.nan
+    table[1] = np.nan
+    assert area_of(table, LABELS).value > 0.9
+    assert np.isnan(area_of(np.full_like(table, np.nan), LABELS).value)
+
+
+def test_deals_are_all_ways_or_drawn() -> None:
+    rng = np.random.default_rng(6)
+    every = deal_labels(LABELS, rng)
+    assert len(np.unique(every, axis=0)) == len(every) == 70
+    assert (every[0] == LABELS).all()
+    drawn = deal_labels(np.arange(20) % 2 == 0, rng)
+    assert drawn.shape == (1000, 20)
+    assert (drawn.sum(axis=1) == 10).all()

@@ -1,0 +1,153 @@
+"""Tests of `fedmem/estimation/held_out_pairs.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from fedmem.contracts.arrays import BoolArray, FloatArray
+from fedmem.estimation.held_out_pairs import concordant_pairs, pair_area, smoother, transfer_area, upper_p
+from fedmem.estimation.update_evidence import halves_of
+
+Groups = list[tuple[FloatArray, BoolArray]]
+
+
+def group(runs: int, size: int, shift: float, rng: np.random.Generator, deals: int = 0) -> tuple[FloatArray, BoolArray]:
+    """Gaussian features whose first one is higher by `shift` in runs with the property, and deals of labels."""
+    labels = rng.permuted(np.tile(np.arange(runs) % 2 == 0, (1 + deals, 1)), axis=1)
+    features = rng.normal(size=(runs, size)) + 5 * rng.normal(size=size)
+    features[:, 0] += shift * labels[0]
+    return features, labels
+
+
+def halves(runs: int, rng: np.random.Generator) -> BoolArray:
+    return halves_of(runs, 4, rng)
+
+
+def test_equals_a_loop_that_fits_without_each_pair() -> None:
+    rng = np.random.default_rng(0)
+    x, labels = group(12, 5, 1.0, rng)
+    spread = x - x.mean(axis=0)
+    ridge = 0.7 * np.square(spread).sum() / 5
+    won = 0
+    for i in np.flatnonzero(labels[0]):
+        for j in np.flatnonzero(~labels[0]):
+            rest = np.setdiff1d(np.arange(12), [i, j])
+            centred, y = x[rest] - x[rest].mean(axis=0), np.where(labels[0, rest], 1.0, -1.0)
+            weights = np.linalg.solve(centred.T @ centred + ridge * np.eye(5), centred.T @ (y - y.mean()))
+            won += bool((x[i] - x[j]) @ weights > 0)
+    found, pairs = concordant_pairs(smoother(x, 0.7), labels)
+    assert (found[0], pairs[0]) == (won, 36)
+
+
+def test_auc_is_that_of_the_linear_discriminant() -> None:
+    """Two Gaussians whose means are d standard deviations apart have AUC Φ(d/√2)."""
+    rng = np.random.default_rng(1)
+    for shift in (0.5, 1.5):
+        sums = [concordant_pairs(smoother(x, 0.01), y) for x, y in (group(200, 3, shift, rng) for _ in range(8))]
+        assert np.mean([won[0] / pairs[0] for won, pairs in sums]) == pytest.approx(ndtr(shift / np.sqrt(2)), abs=0.03)
+
+
+def test_without_a_property_auc_is_half_and_p_holds_its_level() -> None:
+    """Pooled scores of left-out runs would give .3 to .4 here."""
+    rng = np.random.default_rng(2)
+    areas = [pair_area([group(12, 20, 0.0, rng, 39)], 1.0) for _ in range(150)]
+    assert np.mean([area.value for area in areas]) == pytest.approx(0.5, abs=0.05)
+    assert np.mean([area.p <= 0.05 for area in areas]) < 0.1
+    assert np.mean([area.low <= 0.5 <= area.high for area in areas]) > 0.9
+
+
+def test_transfer_has_no_signal_without_a_property() -> None:
+    rng = np.random.default_rng(3)
+    areas = []
+    for _ in range(60):
+        groups = [group(12, 20, 0.0, rng, 19) for _ in range(3)]
+        areas.append(transfer_area(groups, 1.0, halves(12, rng)))
+    assert np.mean([area.value for area in areas]) == pytest.approx(0.5, abs=0.04)
+    assert np.mean([area.p <= 0.05 for area in areas]) < 0.13
+
+
+def test_transfer_finds_only_what_groups_share() -> None:
+    rng = np.random.default_rng(4)
+    groups = [group(24, 6, 4.0, rng, 49) for _ in range(3)]
+    shared = transfer_area(groups, 1.0, halves(24, rng))
+    assert shared.value > 0.9
+    assert shared.p == pytest.approx(0.02)
+    # the property moves another feature in each group
+    own = [(np.roll(x, place, axis=1), labels) for place, (x, labels) in enumerate(groups)]
+    assert transfer_area(own, 1.0, halves(24, rng)).value < 0.7
+    assert pair_area(own, 1.0).value > 0.9
+
+
+def test_sign_and_labels_are_what_counts() -> None:
+    rng = np.random.default_rng(5)
+    x, labels = group(24, 2, 6.0, rng)
+    for area in (pair_area([(x, labels)], 1.0), pair_area([(-x, labels)], 1.0), pair_area([(x, ~labels)], 1.0)):
+        assert area.value == 1.0
+    # a test group whose property has the opposite effect
+    other, dealt = group(24, 2, -6.0, rng)
+    assert transfer_area([(x, labels), (other, dealt)], 1.0, halves(24, rng)).value < 0.1
+
+
+def test_scale_and_place_do_not_count() -> None:
+    rng = np.random.default_rng(6)
+    x, labels = group(16, 8, 1.0, rng)
+    expected = pair_area([(x, labels)], 1.0).value
+    for changed in (1e-9 * x, 1e120 * x, x + 1e3):
+        assert pair_area([(changed, labels)], 1.0).value == pytest.approx(expected)
+
+
+def test_equal_features_tie() -> None:
+    labels = np.tile(np.arange(8) % 2 == 0, (2, 1))
+    flat = np.ones((8, 3))
+    assert pair_area([(flat, labels)], 1.0).value == 0.5
+    assert transfer_area([(flat, labels), (flat, labels)], 1.0, halves(8, np.random.default_rng(0))).value == 0.5
+
+
+def test_too_few_runs_of_a_side_are_undefined() -> None:
+    x = np.random.default_rng(7).normal(size=(6, 2))
+    one_sided = np.zeros((1, 6), dtype=bool)
+    single = np.arange(6)[None] == 0
+    for labels in (one_sided, single, ~single):
+        area = pair_area([(x, labels)], 1.0)
+        assert np.isnan([area.value, area.low, area.high, area.p]).all()
+    assert np.isnan(pair_area([], 1.0).value)
+    assert np.isnan(transfer_area([(x, single)], 1.0, halves(6, np.random.default_rng(0))).value)
+
+
+def test_runs_without_features_do_not_count() -> None:
+    rng = np.random.default_rng(8)
+    x, labels = group(20, 3, 1.0, rng)
+    gone = x.copy()
+    gone[4] = np.nan
+    gone[7, 1] = np.inf
+    rest = np.setdiff1d(np.arange(20), [4, 7])
+    found, expected = pair_area([(gone, labels)], 1.0), pair_area([(x[rest], labels[:, rest])], 1.0)
+    assert found.n == 18
+    assert found.value == expected.value
+
+
+def test_a_perfect_auc_has_an_interval() -> None:
+    rng = np.random.default_rng(9)
+    area = pair_area([group(16, 2, 50.0, rng)], 1.0)
+    assert area.value == area.high == 1.0
+    assert 0.6 < area.low < 0.7  # eight disjoint pairs
+
+
+def test_a_jackknife_over_many_runs_leaves_out_blocks() -> None:
+    area = pair_area([group(90, 2, 1.0, np.random.default_rng(11))], 1.0)
+    assert area.low < area.value < area.high
+
+
+def test_groups_with_the_same_labels_are_one_draw() -> None:
+    rng = np.random.default_rng(10)
+    x, labels = group(16, 2, 50.0, rng)
+    assert pair_area([(x, labels)] * 3, 1.0).low == pair_area([(x, labels)], 1.0).low
+    apart = [(x + 50 * dealt[0][:, None], dealt) for dealt in (labels, rng.permuted(labels, axis=1))]
+    assert len(np.unique([dealt[0] for _, dealt in apart], axis=0)) == 2
+
+
+def test_p_counts_ties_and_unknown_deals_as_large() -> None:
+    assert upper_p(np.array([0.7, 0.7, np.nan, 0.2])) == 0.75
+    assert np.isnan(upper_p(np.array([np.nan, 0.5])))
