@@ -1,4 +1,4 @@
-"""Attribute inference about clients: do updates show whether most rows of a client have some value?"""
+"""Inference from updates of whether most rows of a client have some value, such as a sex or a party."""
 
 from __future__ import annotations
 
@@ -59,12 +59,11 @@ class ClientAttribute:
     It is ridge regression, trained on other clients in other runs. Of twins, the first counts. The AUC is NaN with
     fewer than two clients on a side. Clients without rows, and updates that have diverged or are zero, do not count.
 
-    Fields
-
-    - `threshold`: of the share.
-    - `sums`: numbers of clients in a sum. Sizes above those of a round without the pair are left out.
-    - `penalty`: the ridge, as a multiple of the mean variance of features along the directions in which they vary.
-    - `halvings`: random halvings of the runs.
+    Fields:
+        threshold: Of the share.
+        sums: Numbers of clients in a sum. Sizes above those of a round without the pair are left out.
+        penalty: The ridge. It is a multiple of the mean variance of features where they vary.
+        halvings: Random halvings of the runs.
 
     >>> ClientAttribute().reads_set_signals
     ('update_feature', 'row_share')

@@ -1,4 +1,4 @@
-"""Property inference: does an update show that rows with some property, apart from the task, were trained on?"""
+"""Inference from updates of whether rows with some property, which is apart from the task, were trained on."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class PropertyInference:
 
     - `property_auc`: The probability that a run with the property scores above one without it, at one client, 0 to 1.
       Ties count half, and it is ½ without leakage. n counts runs; of twins, the first counts. The subject is the
-      injection. Each client that holds examples is a victim with an attack of its own. Pairs of all victims are pooled. The
-      interval is a jackknife over runs (95 %).
+      injection. Each client that holds examples is a victim with an attack of its own. Pairs of all victims are
+      pooled. The interval is a jackknife over runs (95 %).
     - `property_auc.p`: the share of re-dealt coins whose AUC is at least as large; n counts the deals.
 
     Places: `clients` = 1 is the message of the victim. Larger numbers are sums with random other clients of the round,
@@ -68,13 +68,12 @@ class PropertyInference:
     `fedmem.estimation.held_out_pairs`. With fewer than two runs on a side after that, the AUC is NaN. Runs without the
     update, and those in which it has diverged or is zero, do not count.
 
-    Fields
-
-    - `kinds`: injections that are properties, by name. If left out, these are all whose examples at a client are in or
-      out together. Of a named one whose examples are not, the property is there if more than half are in.
-    - `sums`: numbers of clients in a sum. Sizes that no round has are left out.
-    - `penalty`: the ridge, as a multiple of the mean variance of features along the directions in which they vary.
-    - `halvings`: random halvings of the runs where the attack is trained on other victims.
+    Fields:
+        kinds: Injections that are properties, by name. If left out, these are all whose examples at a client are in or
+            out together. Of a named one whose examples are not, more than half must be in.
+        sums: Numbers of clients in a sum. Sizes that no round has are left out.
+        penalty: The ridge. It is a multiple of the mean variance of features where they vary.
+        halvings: Random halvings of the runs, for attacks that are trained on other victims.
 
     >>> PropertyInference().measures[0].null
     0.5
