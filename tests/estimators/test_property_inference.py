@@ -56,7 +56,7 @@ def one_step(coins: BoolArray, share: float, shift: float, rng: np.random.Genera
 
 def distance(share: float, shift: float) -> float:
     """How many standard deviations apart the two means of the first entry of `one_step` are."""
-    return share * 0.3 * shift / np.sqrt(0.34 / ROWS)
+    return float(share * 0.3 * shift / np.sqrt(0.34 / ROWS))
 
 
 def test_auc_of_a_linear_step_has_its_closed_form() -> None:
