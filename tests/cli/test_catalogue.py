@@ -118,6 +118,15 @@ def wrong_places(text: str) -> set[str]:
     return set()
 
 
+SIGNALS_OF = {
+    "localisation": ("block_swap",),
+    "client_values": ("client_value",),
+    "property_inference": ("update_features",),
+    "client_attribute": ("update_features", "row_share"),
+}
+"""The signals that estimators read."""
+
+
 @pytest.mark.parametrize(("family", "kind"), EVERY, ids="/".join)
 def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind: str) -> None:
     """Its last paragraph is a key of a scenario, whose component is of this kind or holds one."""
@@ -172,12 +181,8 @@ def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind
         pasted["signals"] = [{"kind": "tracin", "targets": 4}]
     if kind == "noise_ceiling":
         pasted["twins"] = 2
-    if kind == "localisation":
-        pasted["signals"] = [{"kind": "block_swap"}]
-    if kind in ("property_inference", "client_attribute"):
-        pasted["signals"] = [{"kind": "update_features"}, {"kind": "row_share"}]
-    if kind == "client_values":
-        pasted["signals"] = [{"kind": "client_value"}]
+    if kind in SIGNALS_OF:
+        pasted["signals"] = [{"kind": name} for name in SIGNALS_OF[kind]]
     if kind == "scrub":
         pasted["tied_dropout"] = {"layers": ["activation1"]}
     if kind == "decay":
