@@ -7,7 +7,8 @@ import pytest
 from scipy.special import ndtr
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
-from fedmem.estimation.held_out_pairs import concordant_pairs, pair_area, smoother, transfer_area, upper_p
+from fedmem.estimation.held_out_pairs import concordant_pairs, hull, pair_area, smoother, transfer_area, upper_p
+from fedmem.estimation.statistics import wilson
 from fedmem.estimation.update_evidence import halves_of
 
 Groups = list[tuple[FloatArray, BoolArray]]
@@ -78,6 +79,31 @@ def test_transfer_finds_only_what_groups_share() -> None:
     own = [(np.roll(x, place, axis=1), labels) for place, (x, labels) in enumerate(groups)]
     assert transfer_area(own, 1.0, halves(24, rng)).value < 0.7
     assert pair_area(own, 1.0).value > 0.9
+
+
+def test_runs_of_the_fit_are_not_compared() -> None:
+    """Victims with one coin and features that a run gives to all of them: without halves, mean AUC would be .8."""
+    rng = np.random.default_rng(12)
+    found = []
+    for _ in range(40):
+        shared, labels = group(16, 20, 0.0, rng)
+        groups = [(shared + 0.1 * rng.normal(size=shared.shape), labels) for _ in range(3)]
+        found.append(transfer_area(groups, 1.0, halves(16, rng)).value)
+    assert np.mean(found) == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_place_of_a_group_does_not_count() -> None:
+    rng = np.random.default_rng(13)
+    groups, split = [group(16, 4, 1.0, rng) for _ in range(3)], halves(16, rng)
+    moved = [(x + 100 * rng.normal(size=4), labels) for x, labels in groups]
+    assert transfer_area(moved, 1.0, split).value == pytest.approx(transfer_area(groups, 1.0, split).value)
+
+
+def test_disjoint_pairs_are_those_of_the_smaller_class() -> None:
+    labels = np.arange(12)[None] < 2
+    low, high = hull(1.0, np.ones(12), labels)
+    assert (low, high) == (pytest.approx(wilson(2.0, 2)[0]), 1.0)
+    assert low == hull(1.0, np.ones(12), ~labels)[0]
 
 
 def test_sign_and_labels_are_what_counts() -> None:
