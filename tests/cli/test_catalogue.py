@@ -121,6 +121,7 @@ def wrong_places(text: str) -> set[str]:
 SIGNALS_OF = {
     "localisation": ("block_swap",),
     "client_values": ("client_value",),
+    "attribute_precision": ("attribute_inference",),
     "property_inference": ("update_features",),
     "client_attribute": ("update_features", "row_share"),
 }

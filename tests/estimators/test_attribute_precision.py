@@ -1,0 +1,124 @@
+"""Tests of `fedmem/estimators/attribute_precision.py`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedmem.contracts.arrays import BoolArray, FloatArray
+from fedmem.contracts.estimator import Estimate
+from fedmem.errors import FedmemError
+from fedmem.estimators.attribute_precision import AttributePrecision, precision_gap, surest
+from tests.banks import coins, make_view
+from tests.tiny import tiny
+
+RUNS, EXAMPLES = 8, 20
+
+
+def estimates(
+    right: FloatArray, confidence: FloatArray, is_in: BoolArray, *, top: float = 0.1, round_number: int | None = None
+) -> Mapping[tuple[str, str], Estimate]:
+    signals = {
+        "attribute_weighted": right[:, None],
+        "attribute_mode": np.full((RUNS, 1, EXAMPLES), 0.25),
+        "attribute_confidence.weighted": confidence[:, None],
+    }
+    view = make_view(np.zeros((RUNS, EXAMPLES)), is_in, round_number=round_number, draws=100)
+    found = AttributePrecision(top=top).estimate(replace(view, signals=signals))
+    return {
+        (one.metric, " ".join(filter(None, (one.labels.text("guess"), one.labels.text("statistic"))))): one
+        for one in found
+    }
+
+
+def test_the_surest_guesses_are_counted_on_each_side() -> None:
+    rng = np.random.default_rng(0)
+    is_in = coins(RUNS, EXAMPLES, rng)
+    confidence = rng.random((RUNS, EXAMPLES))
+    right = (rng.random((RUNS, EXAMPLES)) < 0.5).astype(np.float64)
+    found = estimates(right, confidence, is_in, top=0.25)
+    for side, name in ((is_in, "weighted"), (~is_in, "weighted out")):
+        order = np.argsort(-confidence[side])[:20]
+        assert found["attribute_precision", name].value == pytest.approx(right[side][order].mean())
+    gap = found["attribute_precision", "weighted"].value - found["attribute_precision", "weighted out"].value
+    assert found["attribute_precision_gain", "weighted"].value == pytest.approx(gap)
+    assert found["attribute_precision", "mode"].value == 0.25
+    assert found["attribute_precision_gain", "mode"].value == 0.0
+    assert math.isnan(found["attribute_precision", "weighted"].null)
+
+
+def test_sure_and_right_only_in_runs_with_the_example() -> None:
+    rng = np.random.default_rng(1)
+    is_in = coins(RUNS, EXAMPLES, rng)
+    found = estimates(is_in.astype(np.float64), rng.random((RUNS, EXAMPLES)), is_in)
+    gain = found["attribute_precision_gain", "weighted"]
+    assert (gain.value, gain.null) == (1.0, 0.0)
+    assert gain.p < 0.03
+    assert math.isnan(
+        estimates(is_in.astype(np.float64), rng.random((RUNS, EXAMPLES)), is_in, round_number=1)[
+            "attribute_precision_gain", "weighted"
+        ].p
+    )
+
+
+def test_wrong_guesses_of_little_confidence_do_not_count() -> None:
+    rng = np.random.default_rng(2)
+    confidence = rng.random((RUNS, EXAMPLES))
+    right = (confidence > 0.7).astype(np.float64)
+    found = estimates(right, confidence, coins(RUNS, EXAMPLES, rng))
+    assert found["attribute_precision", "weighted"].value == 1.0
+    turned = estimates(right, -confidence, coins(RUNS, EXAMPLES, rng))
+    assert turned["attribute_precision", "weighted"].value == 0.0
+
+
+def test_guesses_that_ignore_the_coins_have_no_gain() -> None:
+    rng, p = np.random.default_rng(3), []
+    for _ in range(40):
+        confidence, right = rng.random((2, RUNS, EXAMPLES))
+        found = estimates(right, confidence, coins(RUNS, EXAMPLES, rng))
+        p.append(found["attribute_precision_gain", "weighted"].p)
+    assert np.mean(np.array(p) <= 0.05) <= 0.15
+    assert abs(np.mean(p) - 0.5) < 0.2
+
+
+def test_equal_confidences_have_no_gain_and_no_p() -> None:
+    rng = np.random.default_rng(5)
+    right = np.tile(rng.random(EXAMPLES), (RUNS, 1))
+    gain = estimates(right, np.ones((RUNS, EXAMPLES)), coins(RUNS, EXAMPLES, rng))[
+        "attribute_precision_gain", "weighted"
+    ]
+    assert gain.value == pytest.approx(0.0, abs=1e-12)
+    assert gain.p == 1.0
+
+
+def test_ties_count_in_part() -> None:
+    everywhere = np.ones((1, 4), dtype=bool)
+    assert surest(np.full((1, 4), 0.3), everywhere, 0.25).tolist() == [[0.25] * 4]
+    assert surest(np.array([[0.9, 0.1, 0.2, 0.3]]), everywhere, 0.01).tolist() == [[1, 0, 0, 0]]
+    assert surest(np.array([[0.9, 0.1, 0.2, 0.3]]), everywhere, 1.0).tolist() == [[1, 1, 1, 1]]
+    assert surest(np.array([[0.9, 0.1, 0.2, 0.3]]), everywhere, 0.375).tolist() == [[1, 0, 0, 0.5]]
+
+
+def test_pairs_without_a_value_do_not_count() -> None:
+    rng = np.random.default_rng(4)
+    is_in = coins(RUNS, EXAMPLES, rng)
+    right, confidence = np.ones((RUNS, EXAMPLES)), rng.random((RUNS, EXAMPLES))
+    right[0], confidence[0] = np.nan, 9.0
+    assert estimates(right, confidence, is_in)["attribute_precision", "weighted"].value == 1.0
+    right[:] = np.nan
+    assert ("attribute_precision", "weighted") not in estimates(right, confidence, is_in)
+
+
+def test_a_side_without_pairs_has_no_gap() -> None:
+    one, nowhere = np.ones((1, 1)), np.zeros((1, 1), dtype=bool)
+    assert math.isnan(precision_gap(one, one, ~nowhere, ~nowhere, 0.1))
+    assert not surest(one, nowhere, 0.1).any()
+
+
+def test_it_needs_the_signal() -> None:
+    with pytest.raises(FedmemError, match="attribute_inference"):
+        tiny(estimators=[{"kind": "attribute_precision"}])
