@@ -73,7 +73,7 @@ class Context(Protocol):
 
         - without a change an outcome is that of the transition, bit for bit: sent after defences, kept, memory, and the
           report with `steps` and `loss`;
-        - draws of defences, of dropout and of noise are those of the transition, whatever the change;
+        - draws of defences, of dropout and of noise are those of the transition, unless `Replay.draws` asks for others;
         - the real training is untouched.
 
         A row that is left out does not change the number of rows by which a server weighs the client.

@@ -83,7 +83,8 @@ def _key(transition: Transition, change: Replay) -> tuple[object, ...]:
     """The key of a remembered outcome; never found for a change with other weights."""
     start = None if change.start is None else object()
     extra = tuple(sorted(change.extra.items()))
-    return transition.run, transition.round, transition.client, change.without, extra, change.steps, start
+    changes = (change.without, extra, change.steps, change.draws, start)
+    return transition.run, transition.round, transition.client, *changes
 
 
 def _outcomes(done: TrainedWork) -> Iterator[Outcome]:

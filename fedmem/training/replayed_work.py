@@ -12,6 +12,9 @@ from fedmem.contracts.replay import Replay
 from fedmem.errors import ComponentError
 from fedmem.training.client_work import LEFT_OUT, Work
 
+OTHER_DRAWS = 1 << 32
+"""Added to the number of a run, this gives a run that does not exist, with draws of its own."""
+
 
 def replayed_work(work: Work, places: Sequence[int], changes: Sequence[Replay], rows: int) -> Work:
     """The work of T clients of a round, each with a change; the same client may be there many times.
@@ -31,12 +34,13 @@ def replayed_work(work: Work, places: Sequence[int], changes: Sequence[Replay], 
     """
     chosen = work.take(list(places))
     starts: list[Params] = []
-    model = chosen.model.copy()
+    model, run = chosen.model.copy(), chosen.run.copy()
     batches, steps = chosen.batches.copy(), chosen.steps.copy()
     client_rows = list(chosen.rows)
     number = len(next(iter(work.models.values())))
     for i, change in enumerate(changes):
         _check(change, chosen, i, rows)
+        run[i] += change.draws * OTHER_DRAWS
         batches[i] = _with_change(batches[i], change, LEFT_OUT)
         client_rows[i] = _with_change(client_rows[i], change, LEFT_OUT)
         client_rows[i] = client_rows[i][client_rows[i] >= 0]
@@ -48,7 +52,7 @@ def replayed_work(work: Work, places: Sequence[int], changes: Sequence[Replay], 
     models = {name: torch.cat([value, *(start[name][None] for start in starts)]) for name, value in work.models.items()}
     return Work(
         round=work.round,
-        run=chosen.run,
+        run=run,
         client=chosen.client,
         models=models if starts else work.models,
         model=model,
@@ -79,6 +83,8 @@ def _check(change: Replay, work: Work, i: int, rows: int) -> None:
     both = sorted(set(change.without) & set(change.extra))
     if both:
         raise ComponentError("replay.extra", f"{place}: row {both[0]} is both left out and replaced; do one of the two")
+    if change.draws < 0:
+        raise ComponentError("replay.draws", f"{place}: {change.draws} should be 0 for the same draws, or above")
     for field, named in (("without", change.without), ("extra", (*change.extra, *change.extra.values()))):
         outside = [row for row in named if not 0 <= row < rows]
         if outside:

@@ -16,6 +16,7 @@ import torch
 
 import fedmem.probes
 from fedmem.attacks.inverting_gradients import InvertingGradients
+from fedmem.attacks.linear_layer import LinearLayer
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.contracts.probe import Probe
@@ -24,6 +25,8 @@ from tests.language import text_federation
 
 NESTED: dict[str, dict[str, Any]] = {
     "leakage": {"attack": InvertingGradients(steps=3)},
+    "informed": {"levels": ("local",), "candidates": 3, "shadows": 9, "max_examples": 1},
+    "stationary": {"attack": LinearLayer(), "max_examples": 1},
     "verbatim": {"prefixes": (2,)},
     "copying": {"kinds": ("secret",), "samples": 5},
 }

@@ -290,3 +290,27 @@ def test_changes_that_cannot_be_made_say_what_can(change: dict[str, Any], messag
         assert f"run {transition.run}, round {transition.round}, client {transition.client}" in str(error.value)
 
     looked_at(tiny(**BRIEF), look)
+
+
+@pytest.mark.parametrize("noisy", [{"client": DP}, NOISY], ids=["records", "messages"])
+def test_other_draws_are_independent_and_repeat_themselves(noisy: dict[str, Any]) -> None:
+    def look(transition: Transition, context: Any) -> None:
+        if not transition.round:
+            return
+        changes = [Replay(), Replay(draws=1), Replay(draws=2), Replay(draws=1)]
+        same_draws, first, second, again = context.replays([(transition, change) for change in changes])
+        assert bit_equal(same_draws, transition)
+        assert same([first.sent], [again.sent])
+        for one, other in ((first, second), (first, same_draws), (second, same_draws)):
+            assert not any(torch.equal(value, other.sent[name]) for name, value in one.sent.items())
+
+    looked_at(tiny(**{**BRIEF, **noisy}), look)
+
+
+def test_other_draws_change_nothing_without_draws() -> None:
+    def look(transition: Transition, context: Any) -> None:
+        if transition.round:
+            (outcome,) = context.replays([(transition, Replay(draws=3))])
+            assert same([outcome.sent], [transition.sent])
+
+    looked_at(tiny(**BRIEF), look)

@@ -1,0 +1,164 @@
+"""Tests of `fedmem/probes/informed.py`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmem.contracts.evidence import TrainedBank
+from fedmem.contracts.measurement import Measurement
+from fedmem.contracts.replay import Replay
+from fedmem.errors import FedmemError
+from fedmem.execution.bank import simulate
+from fedmem.federation.build import build
+from fedmem.privacy.reconstruction_bound import gaussian_success
+from fedmem.probes import informed
+from fedmem.scenario.scenario import Scenario
+from tests.tiny import tiny
+
+STEP = {"kind": "sgd", "lr": 0.5, "steps": 2, "batch_size": 500}
+PROBE = {"kind": "informed", "candidates": 4, "shadows": 12, "max_examples": 2, "clients": 5}
+
+
+def scenario(probe: dict[str, Any] | None = None, **changes: Any) -> Scenario:
+    settings: dict[str, Any] = {
+        "runs": 4, "rounds": 1, "population": 0, "model": {"kind": "logistic"}, "client": STEP, "references": 20,
+        "injections": [{"kind": "typical", "per_client": 2}], "observe": {"every": 1, "levels": ["local", "global"]},
+        "probes": [{**PROBE, **(probe or {})}], "sampler": {"kind": "everyone"},
+        "dataset": {"kind": "synthetic", "rows": 300, "test": 20},
+    }  # fmt: skip
+    return tiny(**{**settings, **changes})
+
+
+def bank_of(probe: dict[str, Any] | None = None, **changes: Any) -> TrainedBank:
+    described = scenario(probe, **changes)
+    return simulate(described, build(described))
+
+
+def values(bank: TrainedBank, metric: str, coin: str | None = None, level: str | None = None) -> list[float]:
+    return [row.reading.value for row in single(bank, metric, coin, level)]
+
+
+def single(bank: TrainedBank, metric: str, coin: str | None, level: str | None = None) -> list[Measurement]:
+    return [
+        row
+        for row in bank.measurements
+        if row.run is not None
+        and row.reading.metric == metric
+        and row.reading.labels.get("coin") == coin
+        and level in (None, row.level)
+    ]
+
+
+def summary(bank: TrainedBank, metric: str, coin: str | None = None) -> Measurement:
+    (row,) = [
+        row
+        for row in bank.measurements
+        if row.scope == "summary" and row.level == "local" and row.reading.metric == metric
+        and row.reading.labels.get("coin") == coin
+    ]  # fmt: skip
+    return row
+
+
+def test_known_training_identifies_every_row() -> None:
+    bank = bank_of()
+    for level in ("local", "global"):
+        assert set(values(bank, "informed_identified", level=level)) == {1.0}
+        out = values(bank, "informed_identified", "out", level)
+        assert len(out) > 8
+        assert np.mean(out) < 0.7, "a model without the row does not show it"
+        inside, outside = (values(bank, "informed_gain", coin, level) for coin in (None, "out"))
+        assert np.mean(inside) > np.mean(outside) + 1
+    assert summary(bank, "informed_identified.null").reading.value == 0.25
+    difference = summary(bank, "informed_identified.difference").reading
+    assert difference.value == pytest.approx(1 - summary(bank, "informed_identified", "out").reading.value)
+    assert difference.low <= difference.value <= difference.high
+    assert math.isnan(summary(bank, "informed_identified.null").reading.low)
+
+
+def test_shadow_models_that_ignore_the_candidate_tie(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Replay
+    monkeypatch.setattr(informed, "Replay", lambda extra, draws: real(draws=draws))
+    assert set(values(bank_of(), "informed_identified")) == {0.0}, "equal distances are ties"
+
+
+def test_readings_of_a_run_do_not_depend_on_other_runs() -> None:
+    described = scenario()
+    federation = build(described)
+    many, few = (simulate(described, federation), simulate(scenario({"runs": 1}), federation))
+
+    def of_first(bank: TrainedBank) -> list[tuple[Any, ...]]:
+        return [(r.round, r.level, r.client, r.reading) for r in bank.measurements if r.run == 0]
+
+    assert repr(of_first(few)) == repr(of_first(many))
+    assert not [row for row in few.measurements if row.run is not None and row.run > 0]
+
+
+def test_noise_of_records_lowers_the_share_below_its_bound() -> None:
+    client = {"kind": "dp_sgd", "lr": 0.5, "batch_size": 8, "steps": 3, "noise_multiplier": 20.0}
+    bank = bank_of({"levels": ["local"], "repeats": 2, "shadows": 0, "max_examples": 4}, client=client, runs=8)
+    rows, bounds = (single(bank, metric, None) for metric in ("informed_identified", "informed_identified.bound"))
+    assert len(rows) == len(bounds) > 4
+    assert not single(bank, "informed_identified.bound", "out"), "a row that is out has no bound of its own"
+    assert np.mean([row.reading.value for row in rows]) < 0.7
+    allowed = [gaussian_success(0.25, math.sqrt(steps) / 20.0) for steps in (1, 2, 3)]
+    assert all(min(abs(row.reading.value - value) for value in allowed) < 1e-12 for row in bounds)
+    assert summary(bank, "informed_identified.bound").reading.value < 0.3
+
+
+def test_shadow_models_do_not_share_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = {"kind": "dp_sgd", "lr": 0.5, "batch_size": 8, "steps": 2, "noise_multiplier": 20.0}
+    settings = {"levels": ["local"], "shadows": 0}
+    assert set(values(bank_of(settings, client=client), "informed_identified")) != {1.0}
+    real = Replay
+    monkeypatch.setattr(informed, "Replay", lambda extra, draws: real(extra=extra))
+    assert set(values(bank_of(settings, client=client), "informed_identified")) == {1.0}, "the noise cancels"
+
+
+def test_unknown_batches_make_the_guess_harder() -> None:
+    client = {"kind": "sgd", "lr": 0.5, "epochs": 2, "batch_size": 3}
+    known, shuffled = (
+        bank_of({"levels": ["local"], "batches": batches, "max_examples": 2}, client=client)
+        for batches in ("known", "shuffled")
+    )
+    assert np.mean(values(known, "informed_identified")) == 1.0
+    assert np.mean(values(shuffled, "informed_identified")) < 0.9
+    assert {row.reading.labels.get("batches") for row in single(shuffled, "informed_gain", None)} == {"shuffled"}
+
+
+def test_canaries_are_sought_among_canaries_of_others() -> None:
+    bank = bank_of({"levels": ["local"], "candidates": 30}, injections=[{"kind": "random_pattern", "per_client": 2}])
+    labels = [row.reading.labels.integer("candidates") for row in single(bank, "informed_identified", None)]
+    assert set(labels) == {9}, "the example, and two of each of the four other clients"
+
+
+def test_too_few_rows_give_no_value_of_their_kind() -> None:
+    bank = bank_of({"shadows": 5, "levels": ["local"]})
+    assert values(bank, "informed_identified")
+    assert not values(bank, "informed_reconstructed"), "five shadow rows are too few"
+    alone = bank_of(injections=[{"kind": "random_pattern", "per_client": 1}], clients=1)
+    assert not [row for row in alone.measurements if row.source == "informed"], "nobody else holds a candidate"
+
+
+def test_diverged_models_count_as_unknown() -> None:
+    tolerate = {"not_finite": True}
+    bank = bank_of({"levels": ["local"]}, client={**STEP, "lr": 1e38, "steps": 6}, tolerate=tolerate)
+    rows = single(bank, "informed_identified", None) + single(bank, "informed_gain", "out")
+    assert len(rows) > 4
+    assert all(math.isnan(row.reading.value) and row.reading.n == 0 for row in rows)
+    assert summary(bank, "informed_identified").reading.n == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"exclusion": "remove"}, "exclusion: replace"),
+        ({"strategy": {"kind": "dp_fedavg", "expected_cohort_size": 5}}, r"levels: \[local\]"),
+    ],
+)
+def test_scenarios_without_such_an_adversary_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(FedmemError, match=message):
+        bank_of(**changes)
