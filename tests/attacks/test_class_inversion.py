@@ -14,6 +14,7 @@ from torch import nn
 from fedmem.attacks.class_inversion import ClassInversion
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.attack import Reconstruction
+from fedmem.errors import ComponentError
 from tests.lab import digits, gradient_of, network, parameters, target_of
 
 
@@ -91,3 +92,44 @@ def test_a_model_that_is_not_finite_gives_finite_inputs() -> None:
     found = inverted(network(), broken, steps=3)
     assert np.isfinite(found.inputs).all()
     assert math.isnan(found.distance)
+
+
+def granted(**fields: Any) -> Reconstruction:
+    """An attack that is granted what it declares of a target with forty images of the adversary's own."""
+    attack = ClassInversion(**fields)
+    target = replace(target_of(network(), trained(1), digits().take(np.arange(3))), population=digits().take(OWN))
+    (found,) = attack.reconstruct([target.grant(attack.knows)], [np.random.default_rng(0)])
+    return found
+
+
+OWN = np.arange(1500, 1540)
+
+
+def test_each_class_starts_from_an_own_image_of_it() -> None:
+    own = digits().take(OWN)
+    found = granted(start="population", noise=0.0, lr=1e-9)
+    for label, image in enumerate(found.inputs):
+        same = np.abs(own.inputs - image).max(axis=(1, 2, 3)) < 1e-6
+        assert own.targets[same].tolist() in ([label], [label, label])
+    assert not np.allclose(granted(start="population", steps=30).inputs, granted(steps=30).inputs)
+    assert (granted(start="population").distance or 0) < 0.2, "it still climbs"
+
+
+def test_images_stay_in_the_span_of_components() -> None:
+    rows = digits().take(OWN).inputs.reshape(40, -1)
+    middle = rows.mean(axis=0)
+    directions = np.linalg.svd(rows - middle, full_matrices=False)[2][:5]
+    beside = granted(components=5, steps=4, lr=0.01, start="population").inputs.reshape(10, -1) - middle
+    inside = (beside @ directions.T @ directions + middle).clip(0, 1) - middle
+    np.testing.assert_allclose(beside, inside, atol=0.05)
+    free = granted(steps=4, lr=0.01, start="population").inputs.reshape(10, -1) - middle
+    assert np.abs(free - free @ directions.T @ directions).max() > 0.3, "others leave it"
+    assert np.isfinite(granted(components=500, steps=3).inputs).all(), "more components than images have"
+
+
+def test_what_it_declares_is_what_it_needs() -> None:
+    assert ClassInversion().knows == ()
+    for fields in ({"start": "population"}, {"components": 50}):
+        assert ClassInversion(**fields).knows == ("population",)
+        with pytest.raises(ComponentError, match="examples of the adversary's own, and there are none"):
+            inverted(network(), parameters(network()), **fields)
