@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import annotated_types
 
@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Conv1d:
-    """Two blocks of convolution over time, GroupNorm, activation and mean-pooling of 2, then a linear layer.
+    """Two blocks of convolution over time, GroupNorm, activation and pooling of 2, then a linear layer.
 
-    Logits (n, C) of series (n, channels, length) of at least 4 places. Means instead of maxima keep the network smooth,
-    so that its gradients can be matched. Not `stackable`, as `small_cnn` and for the same reason.
+    Logits (n, C) of series (n, channels, length) of at least 4 places. By default means instead of maxima keep the
+    network smooth, so that its gradients can be matched. Not `stackable`, as `small_cnn` and for the same reason.
 
     Fields
 
     - `width`: output channels of both convolutions.
     - `kernel`: places that a convolution sees, an odd number.
     - `groups`: groups of each GroupNorm; must divide the width.
+    - `activation`: what follows each GroupNorm.
+    - `pooling`: the mean (`mean`) or the largest (`max`) of two values.
 
     Guarantees:
 
@@ -46,6 +48,8 @@ class Conv1d:
     width: Annotated[int, annotated_types.Ge(1)] = 16
     kernel: Annotated[int, annotated_types.Ge(1)] = 5
     groups: Annotated[int, annotated_types.Ge(1)] = 4
+    activation: Annotated[Literal["silu", "relu", "tanh", "sigmoid"], "identity_neutral"] = "silu"
+    pooling: Annotated[Literal["mean", "max"], "identity_neutral"] = "mean"
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """A freshly initialised network, by torch's own rule and from torch's own generator."""
@@ -61,13 +65,14 @@ class Conv1d:
             raise ComponentError("model.groups", f"{self.groups} groups do not divide the width {self.width}; use 1")
         from torch import nn
 
+        activation = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "silu": nn.SiLU}[self.activation]
         network = nn.Sequential()
         before, length = input_shape
         for i in (1, 2):
             network.add_module(f"conv{i}", nn.Conv1d(before, self.width, self.kernel, padding=self.kernel // 2))
             network.add_module(f"norm{i}", nn.GroupNorm(self.groups, self.width))
-            network.add_module(f"activation{i}", nn.SiLU())
-            network.add_module(f"pool{i}", nn.AvgPool1d(2))
+            network.add_module(f"activation{i}", activation())
+            network.add_module(f"pool{i}", nn.AvgPool1d(2) if self.pooling == "mean" else nn.MaxPool1d(2))
             before, length = self.width, length // 2
         network.add_module("flatten", nn.Flatten())
         network.add_module("output", nn.Linear(before * length, num_classes))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SmallCNN:
-    """Two blocks of 3x3 convolution, GroupNorm, ReLU and 2x2 max-pooling, then one linear layer; logits (n, C).
+    """Two blocks of 3x3 convolution, normalisation, activation and 2x2 pooling, then one linear layer; logits (n, C).
 
     For images (channels, height, width) of at least 4x4 pixels, such as 1x8x8 and 1x28x28. GroupNorm instead of
     BatchNorm by default: running statistics would carry information about members past the parameters. With
@@ -30,6 +30,8 @@ class SmallCNN:
     - `channels`: output channels of the two convolutions.
     - `groups`: groups of each GroupNorm; must divide both.
     - `norm`: GroupNorm (`group`) or BatchNorm (`batch`).
+    - `activation`: what follows each normalisation.
+    - `pooling`: the largest (`max`) or the mean (`mean`) of 2x2 values.
 
     Guarantees:
 
@@ -50,6 +52,8 @@ class SmallCNN:
     channels: tuple[Annotated[int, annotated_types.Ge(1)], Annotated[int, annotated_types.Ge(1)]] = (16, 32)
     groups: Annotated[int, annotated_types.Ge(1)] = 4
     norm: Annotated[Literal["group", "batch"], "identity_neutral"] = "group"
+    activation: Annotated[Literal["relu", "tanh", "sigmoid", "silu"], "identity_neutral"] = "relu"
+    pooling: Annotated[Literal["max", "mean"], "identity_neutral"] = "max"
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """A freshly initialised network, by torch's own rule and from torch's own generator."""
@@ -65,14 +69,15 @@ class SmallCNN:
             )
         from torch import nn
 
+        activation = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "silu": nn.SiLU}[self.activation]
         network = nn.Sequential()
         before, height, width = input_shape
         for i, after in enumerate(self.channels, start=1):
             network.add_module(f"conv{i}", nn.Conv2d(before, after, kernel_size=3, padding=1))
             norm = nn.GroupNorm(self.groups, after) if self.norm == "group" else nn.BatchNorm2d(after)
             network.add_module(f"norm{i}", norm)
-            network.add_module(f"activation{i}", nn.ReLU())
-            network.add_module(f"pool{i}", nn.MaxPool2d(2))
+            network.add_module(f"activation{i}", activation())
+            network.add_module(f"pool{i}", nn.MaxPool2d(2) if self.pooling == "max" else nn.AvgPool2d(2))
             before, height, width = after, height // 2, width // 2
         network.add_module("flatten", nn.Flatten())
         network.add_module("output", nn.Linear(before * height * width, num_classes))

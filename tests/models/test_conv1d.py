@@ -7,6 +7,7 @@ import torch
 
 from fedmem.errors import ComponentError
 from fedmem.models.conv1d import Conv1d
+from fedmem.scenario.catalogue import dump
 
 
 @pytest.mark.parametrize(("channels", "length"), [(1, 4), (3, 9), (2, 64)])
@@ -36,3 +37,14 @@ def test_wrong_inputs_or_fields_are_refused_by_key(fields: dict[str, int], shape
     with pytest.raises(ComponentError) as caught:
         Conv1d(**fields).build(shape, 2)
     assert caught.value.path == key
+
+
+def test_conv1d_adapts_activation_and_pooling() -> None:
+    layers = [type(layer).__name__ for layer in Conv1d().build((1, 16), 3)]
+    assert layers[2:4] == layers[6:8] == ["SiLU", "AvgPool1d"]
+    adapted = Conv1d(activation="tanh", pooling="max").build((1, 16), 3)
+    assert [type(layer).__name__ for layer in adapted][2:4] == ["Tanh", "MaxPool1d"]
+    assert [name for name, _ in adapted.named_parameters()] == [
+        name for name, _ in Conv1d().build((1, 16), 3).named_parameters()
+    ]
+    assert not {"activation", "pooling"} & dump(Conv1d(), for_id=True).keys(), "defaults keep ids"

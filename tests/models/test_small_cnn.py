@@ -7,6 +7,7 @@ import torch
 
 from fedmem.errors import ComponentError
 from fedmem.models.small_cnn import SmallCNN
+from fedmem.scenario.catalogue import dump
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 4, 5)])
@@ -26,3 +27,14 @@ def test_small_cnn_groups_must_divide_the_channels() -> None:
     with pytest.raises(ComponentError, match="3 groups do not divide") as caught:
         SmallCNN(groups=3).build((1, 8, 8), 7)
     assert caught.value.path == "model.groups"
+
+
+def test_small_cnn_adapts_activation_and_pooling() -> None:
+    layers = [type(layer).__name__ for layer in SmallCNN().build((1, 8, 8), 3)]
+    assert layers[2:4] == layers[6:8] == ["ReLU", "MaxPool2d"]
+    adapted = SmallCNN(activation="tanh", pooling="mean").build((1, 8, 8), 3)
+    assert [type(layer).__name__ for layer in adapted][2:4] == ["Tanh", "AvgPool2d"]
+    assert [name for name, _ in adapted.named_parameters()] == [
+        name for name, _ in SmallCNN().build((1, 8, 8), 3).named_parameters()
+    ]
+    assert not {"activation", "pooling"} & dump(SmallCNN(), for_id=True).keys(), "defaults keep ids"
