@@ -75,6 +75,23 @@ class RowColumns:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TriggeredRows:
+    """Test rows of other classes than the target of a backdoor, without its trigger and with it.
+
+    Attributes:
+        kind: The name of the injection.
+        target: The label of its examples.
+        clean: (n, *shape) the test rows, which no client trains on.
+        triggered: (n, *shape) the same rows with the trigger.
+    """
+
+    kind: str
+    target: int
+    clean: NDArray[np.float32]
+    triggered: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Federation:
     """Everything that a bank trains on and is measured with; built from a scenario without training.
 
@@ -101,6 +118,7 @@ class Federation:
     no part in any run, whatever their coins say. `before` is the beginning of a phase, whose first
     models are then `initials`. It is None for other trainings, and for a phase that is only planned. `row_columns` are
     the columns of the data set, for what is measured about the rows of clients; training reads none of them.
+    `triggers` are test rows with the trigger of each injection that has one.
     """
 
     store: Examples
@@ -138,6 +156,7 @@ class Federation:
     absent_clients: tuple[int, ...] = ()
     before: PhaseBefore | None = None
     row_columns: RowColumns = field(default_factory=RowColumns)
+    triggers: tuple[TriggeredRows, ...] = ()
 
     @property
     def num_clients(self) -> int:
@@ -222,7 +241,7 @@ class Federation:
 _NOT_CONTENT = ("model", "prefix", "before", "row_columns")
 """Fields that no hash counts: code, what follows from the rest, what the id of a phase names, and columns."""
 
-_LATER: Mapping[str, Any] = {"duplicates": None, "absent_clients": ()}
+_LATER: Mapping[str, Any] = {"duplicates": None, "absent_clients": (), "triggers": ()}
 """Fields that came later, with their defaults."""
 
 _LATER_OF_PARTS: Mapping[str, Any] = {

@@ -88,6 +88,19 @@ class AimedInjection(Injection, Protocol):
     ) -> InjectionPlan: ...
 
 
+@runtime_checkable
+class TriggeredInjection(Injection, Protocol):
+    """An injection whose examples carry a trigger and have one label, its `target`.
+
+    `with_trigger` puts the trigger on any inputs (n, *shape), and draws nothing.
+    """
+
+    @property
+    def target(self) -> int: ...
+
+    def with_trigger(self, inputs: NDArray[np.float32], space: Space) -> NDArray[np.float32]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class InjectionDeclaration(Declaration):
     """The declarations of an injection, with their defaults.

@@ -49,7 +49,7 @@ PROTOCOLS: Mapping[str, tuple[type, ...]] = {
 
 OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "partition": (data.FeatureShift,),
-    "injection": (injection.ClassInjection, injection.AimedInjection),
+    "injection": (injection.ClassInjection, injection.AimedInjection, injection.TriggeredInjection),
     "probe": (probe.MechanismTest,),
     "estimator": (estimator.EpsilonAudit,),
     "sampler": (sampler.KnownProbabilities, sampler.MinimumSeparation, sampler.Availability),

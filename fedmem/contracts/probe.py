@@ -164,6 +164,7 @@ class ProbeDeclaration(Needs):
         recomputes_aggregates: Whether it asks for `Context.aggregates`. A scenario whose strategy has no rule, or one
             with a state, is then refused.
         compares_clients: Whether it compares runs with and without a client, which need `leave_out`.
+        needs_triggers: Whether it reads rows with a trigger. It is refused where no injection has one.
         replays_per_client: `replays_per_client(examples)`, how often it repeats the training of a client that trains
             on so many audit examples, at most. `fedmem check` counts these trainings. None if it repeats none.
     """
@@ -173,6 +174,7 @@ class ProbeDeclaration(Needs):
     tests_mechanism: bool = declare(False, YES_OR_NO)
     recomputes_aggregates: bool = declare(False, YES_OR_NO)
     compares_clients: bool = declare(False, YES_OR_NO)
+    needs_triggers: bool = declare(False, YES_OR_NO)
     replays_per_client: Callable[[int], int] | None = declare(None, "a method replays_per_client(examples)")
 
 

@@ -47,6 +47,7 @@ from fedmem.federation.prefix import prefix_of
 from fedmem.federation.pretrained import same_data_warnings
 from fedmem.federation.row_budget import make_row_budget, shortages, test_rows_of
 from fedmem.federation.source_rows import source_rows
+from fedmem.federation.triggers import triggered_rows
 from fedmem.federation.untrained_shards import untrained_shards_warnings
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
@@ -107,6 +108,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     if scenario.removed is not None and removed_exclusion(scenario) == "remove":
         replacement[:, removed_rows(scenario, len(plan.audit))[plan.audit.subject]] = -1
     test_rows = test_rows_of(scenario, data)
+    test = data.test if test_rows is None else data.test.take(test_rows)
     whole = Federation(
         store=_store(scenario, data.train, plan),
         base=Ragged(rows=np.arange(audit_start), starts=plan.base.starts),
@@ -114,7 +116,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         audit_start=audit_start,
         trained_rows=trained,
         replacement=replacement,
-        test=data.test if test_rows is None else data.test.take(test_rows),
+        test=test,
         test_rows=test_rows,
         population=plan.population,
         references=tuple(
@@ -143,6 +145,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         initial_notes=network_notes(module),
         absent_clients=absent_clients(scenario),
         row_columns=_row_columns(data),
+        triggers=triggered_rows(scenario.injections, test, plan.space),
     )
     whole = replace(_with_duplicates(scenario, whole), prefix=prefix_of(scenario, whole))
     if scenario.central == "shuffled":

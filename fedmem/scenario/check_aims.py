@@ -1,4 +1,4 @@
-"""Checks of injections that are made against the examples of another."""
+"""Checks of injections that are made against the examples of another, and of those with a trigger."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from fedmem.contracts.data import FeatureShift
 from fedmem.contracts.estimator import Estimator, estimator_declaration
 from fedmem.contracts.families import kind_of
-from fedmem.contracts.injection import Injection, injection_declaration
+from fedmem.contracts.injection import Injection, TriggeredInjection, injection_declaration
+from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.errors import Problem
 
 
@@ -38,11 +39,26 @@ def _aims_read(estimators: Sequence[Estimator], injections: Sequence[Injection])
 
 
 def _aims_unshifted(injections: Sequence[Injection], partition: object) -> Iterator[Problem]:
-    """An attacker would see other pixels than the client that holds its target."""
+    """An attacker would see other pixels than those of its target, or of its trigger."""
     for position, injection in enumerate(injections if isinstance(partition, FeatureShift) else ()):
-        if injection_declaration(injection).aims_at is not None:
+        aims = injection_declaration(injection).aims_at is not None
+        if aims or isinstance(injection, TriggeredInjection):
             yield Problem(
                 path=f"injections[{position}]",
-                message=f"{injection.name} has the inputs of its targets, but with this partition each client sees "
-                "images in its own way; use another partition",
+                message=f"{injection.name} has {'the inputs of its targets' if aims else 'one trigger'}, but with this "
+                "partition each client sees images in its own way; use another partition",
+            )
+
+
+def _triggers_read(probes: Sequence[Probe], injections: Sequence[Injection]) -> Iterator[Problem]:
+    """Probes of backdoors need one."""
+    if any(isinstance(injection, TriggeredInjection) for injection in injections):
+        return
+    for position, probe in enumerate(probes):
+        if probe_declaration(probe).needs_triggers:
+            kind = kind_of(probe)
+            yield Problem(
+                path=f"probes[{position}]",
+                message=f"{kind} reads rows with a trigger, but no injection has one; add {{kind: backdoor}} to "
+                f"injections, or leave {kind} out",
             )

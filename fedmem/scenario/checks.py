@@ -15,7 +15,7 @@ from typing import Any
 from fedmem.contracts.injection import Injection, injection_declaration
 from fedmem.errors import Problem
 from fedmem.privacy import client_noise, guaranteed_bounds, mechanism_alarms, mechanisms
-from fedmem.scenario.check_aims import _aims_at_earlier, _aims_read, _aims_unshifted
+from fedmem.scenario.check_aims import _aims_at_earlier, _aims_read, _aims_unshifted, _triggers_read
 from fedmem.scenario.check_attacks import _initial_models
 from fedmem.scenario.check_client_shards import (
     _shards_left,
@@ -214,6 +214,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _aims_at_earlier,
     _aims_read,
     _aims_unshifted,
+    _triggers_read,
     _cohort,
     _separation,
     _preference,

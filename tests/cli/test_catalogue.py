@@ -127,6 +127,10 @@ SIGNALS_OF = {
 }
 """The signals that estimators read."""
 
+_POISON = [{"kind": "typical"}, {"kind": "privacy_poison", "aims_at": "typical"}]
+INJECTIONS = {"privacy_poison": _POISON, "poisoning": _POISON, "backdoor_success": [{"kind": "backdoor"}]}
+"""Injections that a kind needs beside it."""
+
 
 @pytest.mark.parametrize(("family", "kind"), EVERY, ids="/".join)
 def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind: str) -> None:
@@ -159,9 +163,7 @@ def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind
             "sampler": {"kind": "poisson", "rate": 0.5},
             "strategy": {"kind": "dp_fedavg", "noise_multiplier": 1.0, "expected_cohort_size": 4, "canary_clients": 4},
         }
-    if kind in ("privacy_poison", "poisoning"):  # poison aims at another injection
-        poison = {"kind": "privacy_poison", "aims_at": "typical"}
-        pasted["injections"] = [{"kind": "typical"}, poison]
+    pasted["injections"] = INJECTIONS.get(kind, pasted["injections"])
     if kind == "fed_influence":  # which reads every round
         pasted["observe"] = {"every": 1}
     if kind == "mechanism":

@@ -17,7 +17,7 @@ from tests.banks import coins, make_view
 from tests.estimators.estimators_helpers import by_key
 from tests.narrowing import present
 
-N = 6
+N = 10
 """Targets, of a kind `typical`; as many poison rows aim at them, in the opposite order."""
 
 KINDS = ["typical"] * N + ["privacy_poison"] * N
@@ -58,7 +58,7 @@ def test_planted_effects_are_found_in_closed_form() -> None:
     assert found["poison_push", ""].value == pytest.approx(-0.2)
     assert found["poisoning", ""].value == pytest.approx(1.0), "right with both alone: .6 is above a half, .4 is not"
     assert {e.kind for e in found.values()} == {"typical"}
-    assert {tuple(present(e.examples)) for e in found.values()} == {(5, 4, 3, 2, 1, 0)}, "in the order of the poison"
+    assert {tuple(present(e.examples)) for e in found.values()} == {tuple(range(N))[::-1]}, "in the order of the poison"
     assert found["auc_with_poison", ""].value == found["auc_without_poison", ""].value == 1.0
     assert found["poisoning_auc", ""].value == 0.0
 
@@ -103,7 +103,7 @@ def test_what_has_no_cell_is_left_out() -> None:
     margin[0, 1] = np.inf  # a model that has diverged
     found = estimates(view_of(margin, is_in, round_number=None))
     assert 0 not in present(found["poisoning", ""].examples)
-    assert found["poisoning", ""].n in (4, 5)
+    assert found["poisoning", ""].n in (N - 2, N - 1)
     assert all(np.isfinite(e.value) for e in found.values())
     assert estimates(view_of(np.full(is_in.shape, np.nan), is_in)) == {}
     unaimed = view_of(margin, is_in)
@@ -131,15 +131,15 @@ def test_p_are_those_of_the_summary_and_of_poison_coins() -> None:
 def test_intervals_cover_nothing_where_poison_adds_nothing() -> None:
     rng = np.random.default_rng(4)
     covered: dict[str, list[bool]] = {}
-    for _ in range(120):
+    for _ in range(200):
         is_in = coins(16, 2 * N, rng)
         margin = rng.normal(size=is_in.shape) + 0.5 * rng.normal(size=(16, 1))
         margin[:, :N] += 1.0 * is_in[:, :N]
         for (name, label), e in estimates(view_of(margin, is_in)).items():
             if name in ("poisoning_auc", "poison_push") or (name, label) == ("poisoning", "probability"):
-                low, high = interval(e.value, e.influence, 8, e.bounds)
+                low, high = interval(e.value, e.influence, e.n, e.bounds)
                 covered.setdefault(name, []).append(low <= 0 <= high)
-    assert {name: float(np.mean(rows)) >= 0.88 for name, rows in covered.items()} == dict.fromkeys(covered, True)
+    assert {name: float(np.mean(rows)) >= 0.89 for name, rows in covered.items()} == dict.fromkeys(covered, True)
     assert len(covered) == 3
 
 

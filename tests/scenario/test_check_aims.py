@@ -27,6 +27,17 @@ def test_an_estimator_of_poison_needs_some() -> None:
         tiny(**{**scored, "runs": 16}, twins=2, injections=[*TINY["injections"], POISON])
 
 
+def test_a_probe_of_backdoors_needs_one() -> None:
+    probes = [{"kind": "backdoor_success"}]
+    with pytest.raises(ScenarioError, match=r"backdoor_success reads rows with a trigger, but no injection has one"):
+        tiny(probes=probes)
+    tiny(probes=probes, injections=[{"kind": "backdoor"}])
+    with pytest.raises(ScenarioError, match=r"copies that no coin masks|unmasked"):
+        tiny(probes=probes, injections=[{"kind": "backdoor", "copies": 2, "unmasked": 1}])
+
+
 def test_poison_of_images_that_clients_change_is_refused() -> None:
     with pytest.raises(ScenarioError, match="each client sees images in its own way"):
         tiny(injections=[*TINY["injections"], POISON], partition={"kind": "feature_skew"})
+    with pytest.raises(ScenarioError, match=r"backdoor has one trigger, but with this partition"):
+        tiny(injections=[{"kind": "backdoor"}], partition={"kind": "feature_skew"})
