@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -33,17 +35,17 @@ def test_distant_places_do_not_interact_before_the_norm() -> None:
     [({}, (1, 8, 8), "model.kind"), ({}, (1, 3), "model.kind"), ({"kernel": 4}, (1, 8), "model.kernel"),
      ({"width": 6}, (1, 8), "model.groups")],
 )  # fmt: skip
-def test_wrong_inputs_or_fields_are_refused_by_key(fields: dict[str, int], shape: tuple[int, ...], key: str) -> None:
+def test_wrong_inputs_or_fields_are_refused_by_key(fields: dict[str, Any], shape: tuple[int, ...], key: str) -> None:
     with pytest.raises(ComponentError) as caught:
         Conv1d(**fields).build(shape, 2)
     assert caught.value.path == key
 
 
 def test_conv1d_adapts_activation_and_pooling() -> None:
-    layers = [type(layer).__name__ for layer in Conv1d().build((1, 16), 3)]
+    layers = [type(layer).__name__ for layer in Conv1d().build((1, 16), 3).children()]
     assert layers[2:4] == layers[6:8] == ["SiLU", "AvgPool1d"]
     adapted = Conv1d(activation="tanh", pooling="max").build((1, 16), 3)
-    assert [type(layer).__name__ for layer in adapted][2:4] == ["Tanh", "MaxPool1d"]
+    assert [type(layer).__name__ for layer in adapted.children()][2:4] == ["Tanh", "MaxPool1d"]
     assert [name for name, _ in adapted.named_parameters()] == [
         name for name, _ in Conv1d().build((1, 16), 3).named_parameters()
     ]

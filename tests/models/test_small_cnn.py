@@ -30,10 +30,10 @@ def test_small_cnn_groups_must_divide_the_channels() -> None:
 
 
 def test_small_cnn_adapts_activation_and_pooling() -> None:
-    layers = [type(layer).__name__ for layer in SmallCNN().build((1, 8, 8), 3)]
+    layers = [type(layer).__name__ for layer in SmallCNN().build((1, 8, 8), 3).children()]
     assert layers[2:4] == layers[6:8] == ["ReLU", "MaxPool2d"]
     adapted = SmallCNN(activation="tanh", pooling="mean").build((1, 8, 8), 3)
-    assert [type(layer).__name__ for layer in adapted][2:4] == ["Tanh", "AvgPool2d"]
+    assert [type(layer).__name__ for layer in adapted.children()][2:4] == ["Tanh", "AvgPool2d"]
     assert [name for name, _ in adapted.named_parameters()] == [
         name for name, _ in SmallCNN().build((1, 8, 8), 3).named_parameters()
     ]
