@@ -40,6 +40,7 @@ class AttackR:
     knows: ClassVar[str] = "losses of shadow federations with the same participation schedule, all without the example"
     null_auc: ClassVar[float] = 0.5
     min_runs: ClassVar[int] = 8
+    densities: ClassVar[bool] = True
     counts_groups: ClassVar[bool] = True
 
     def scores(self, signals: Signals) -> FloatArray:

@@ -57,6 +57,7 @@ class Lira:
         "margins of shadow federations with the same participation schedule, half with and half without the example"
     )
     min_runs: ClassVar[int] = 8
+    densities: ClassVar[bool] = True
     counts_groups: ClassVar[bool] = True
 
     variance: Literal["auto", "pooled", "per_example"] = "auto"

@@ -30,6 +30,7 @@ class LossThreshold:
     reads_coins: ClassVar[bool] = False
     null_auc: ClassVar[float] = 0.5
     min_runs: ClassVar[int] = 2
+    densities: ClassVar[bool] = True
 
     def scores(self, signals: Signals) -> FloatArray:
         """Negative losses (R, m) from margins (R, m)."""

@@ -140,6 +140,8 @@ class Evidence(EvidenceHead):
     their probabilities. `margin` is the log odds of that, log p - log(1 - p). `correct` is the share of these tokens
     that beat every other, 0..1. All are NaN where nothing is asked.
 
+    For a row without label, `margin` is its log-density in nats, `loss` is minus that, and `correct` is NaN.
+
     Arrays are float64, or float32 where the scenario says so (`observe.test.precision`). Then `loss` is computed from
     the rounded `margin`.
     """

@@ -111,6 +111,7 @@ class InjectionDeclaration(Declaration):
         unmasked: Number of copies of each example that no coin masks.
         texts: Whether it can put its examples into texts.
         labelled_texts: Whether its examples may be texts with a class each.
+        densities: Whether it has a meaning where data have no labels. One that does not say so is refused there.
         own_replacements: Whether its plans have `replacements`, rows of their own, so that no rows are reserved.
         takes_held: Whether its plans have `taken`, rows that clients hold. Nothing is reserved for it, and its `plan`
             is given the rows that clients still hold, with their columns.
@@ -135,6 +136,7 @@ class InjectionDeclaration(Declaration):
     unmasked: int = declare(0, "a whole number")
     texts: bool = declare(False, "true or false")
     labelled_texts: bool = declare(False, "true or false")
+    densities: bool = declare(False, "true or false")
     own_replacements: bool = declare(False, "true or false")
     takes_held: bool = declare(False, "true or false")
     by_class: bool = declare(False, "true or false")

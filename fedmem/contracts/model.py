@@ -73,6 +73,11 @@ class ModelDeclaration(Declaration):
             place depend on the tokens up to there alone. It then reads no numbers; other models read no such texts.
         labelled_texts: Whether it maps token numbers (n, l) int64, -1 after the end of a text, to logits (n, C) of the
             class of each text. It then reads no numbers.
+        densities: Whether it maps inputs to their log-densities in nats, (n, 1), and reads data without labels alone.
+            `num_classes` is then 1. Training may draw (`self.training`), as dropout does. In evaluation mode outputs
+            follow from the input and the parameters: an estimate by sampling uses noise that all models share, as
+            `models/_noise.py` gives it.
+        binary_inputs: Whether its densities are of inputs whose values are 0 or 1 alone.
         packages: Names of installed packages that its outputs depend on, besides torch. Their versions are in the
             manifest, and a run of other versions is not taken for the same.
         stackable_on_gpu: Whether clients can be trained as a stack although `stackable` is False, and `executor: auto`
@@ -81,6 +86,8 @@ class ModelDeclaration(Declaration):
 
     texts: bool = declare(False, "true or false")
     labelled_texts: bool = declare(False, "true or false")
+    densities: bool = declare(False, "true or false")
+    binary_inputs: bool = declare(False, "true or false")
     packages: tuple[str, ...] = declare((), "a tuple of names of packages")
     stackable_on_gpu: bool = declare(False, "true or false")
 

@@ -63,6 +63,12 @@ def dataset_of(guard: Guard, data: object) -> Dataset:
     )
     problem = data.modality.problem(shapes[0], classes)
     guard.require(not problem, f"its modality is {data.modality.kind}, but {problem}")
+    if classes == 1 and not data.modality.tokens:
+        guard.require(
+            data.modality.densities,
+            "num_classes is 1. A model of one class answers nothing: its loss is 0 whatever it learns. Give two "
+            "classes, or a modality whose rows have no labels, such as UnlabelledImages",
+        )
     if data.natural is not None:
         natural = np.asarray(data.natural)
         guard.require(
@@ -117,6 +123,11 @@ def _rows(guard: Guard, name: str, rows: object, classes: int, data: Dataset | S
         _check_range(guard, f"{name}.inputs", rows.inputs, 0, classes - 1)
     elif not token_inputs:
         require_finite(guard, f"{name}.inputs", rows.inputs)
+    if data.modality.is_binary:
+        guard.require(
+            bool(((rows.inputs == 0) | (rows.inputs == 1)).all()),
+            f"{name}.inputs has values between 0 and 1, and the data are binary: each value should be 0 or 1",
+        )
 
 
 def _check_range(guard: Guard, name: str, values: NDArray[Any], low: int, high: int) -> None:

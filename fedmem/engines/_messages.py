@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -14,7 +15,7 @@ from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import ClientAlgorithm, client_declaration
 from fedmem.contracts.federation import Federation
 from fedmem.errors import RunError
-from fedmem.modalities.loss import UNASKED, mean_loss
+from fedmem.modalities.loss import UNASKED, are_densities, mean_loss
 from fedmem.modalities.scores import is_right
 from fedmem.observation.observed import params_of
 from fedmem.strategies._rule import PAYLOAD
@@ -126,5 +127,7 @@ def evaluate(federation: Federation, task: Task) -> RecordDict:
         loss = float(mean_loss(logits, targets))
         correct = torch.from_numpy(is_right(logits.numpy(), targets.numpy()))
         accuracy = float(correct[targets != UNASKED].double().mean())
+        if are_densities(logits, targets.ndim):
+            accuracy = math.nan
     metrics = MetricRecord({"num-examples": len(task.rows), "loss": loss, "accuracy": accuracy})
     return RecordDict({"metrics": metrics})

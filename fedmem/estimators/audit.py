@@ -114,6 +114,7 @@ class Audit:
     min_runs: ClassVar[int] = 1
     compares_held_out: ClassVar[bool] = True
     bounds_epsilon: ClassVar[bool] = True
+    densities: ClassVar[bool] = True
 
     method: Literal["one_run", "over_runs"] = "one_run"
     example_kind: str = ""

@@ -108,6 +108,7 @@ class Exposure:
     min_runs: ClassVar[int] = 1
     counts_groups: ClassVar[bool] = True
     needs_canaries: ClassVar[bool] = True
+    densities: ClassVar[bool] = True
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind of canary, `exposure` and `exposure_gain`."""

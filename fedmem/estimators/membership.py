@@ -118,6 +118,7 @@ class Membership:
 
     counts_groups: ClassVar[bool] = True
     reads_relearning: ClassVar[bool] = True
+    densities: ClassVar[bool] = True
 
     @property
     def min_runs(self) -> int:

@@ -20,6 +20,7 @@ from fedmem.contracts.sampling import SamplingNetwork
 from fedmem.contracts.signal import SignalDeclaration, signal_declaration
 from fedmem.contracts.unlearner import unlearner_declaration
 from fedmem.errors import Problem
+from fedmem.federation.density_checks import density_problems
 from fedmem.modalities.tables import Tables
 from fedmem.scenario.catalogue import kinds, load
 
@@ -38,7 +39,7 @@ def mismatches(scenario: Scenario, data: Dataset) -> list[Problem]:
     problems = [*_model(scenario, data), *_client(scenario, data)]
     if data.modality.token_inputs:
         problems += [*_texts(scenario, _declared_name(data))]
-    return [*problems, *_signals(scenario, data)]
+    return [*problems, *_signals(scenario, data), *density_problems(scenario, data)]
 
 
 def _declared_name(data: Dataset) -> str:

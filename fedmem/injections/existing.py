@@ -70,6 +70,7 @@ class Existing:
     """
 
     role: ClassVar[Role] = "typical"
+    densities: ClassVar[bool] = True
     texts: ClassVar[bool] = True
     labelled_texts: ClassVar[bool] = True
     takes_held: ClassVar[bool] = True

@@ -57,6 +57,7 @@ class NearDuplicate(PlacedInjection):
     """
 
     role: ClassVar[Role] = "atypical"
+    densities: ClassVar[bool] = True
     texts: ClassVar[bool] = True
 
     multiplicity: Annotated[int, annotated_types.Ge(2)] = 4

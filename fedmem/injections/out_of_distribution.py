@@ -45,6 +45,7 @@ class OutOfDistribution(PlacedInjection):
     """
 
     role: ClassVar[Role] = "atypical"
+    densities: ClassVar[bool] = True
 
     source: Literal["gratings", "negatives"] = "gratings"
 

@@ -51,6 +51,7 @@ class RandomPattern(PlacedInjection):
     """
 
     role: ClassVar[Role] = "canary"
+    densities: ClassVar[bool] = True
 
     values: Literal["binary", "uniform"] = "binary"
 

@@ -33,6 +33,7 @@ class Typical(PlacedInjection):
     """
 
     role: ClassVar[Role] = "typical"
+    densities: ClassVar[bool] = True
     texts: ClassVar[bool] = True
     labelled_texts: ClassVar[bool] = True
 

@@ -1,4 +1,9 @@
-"""The loss of an example, whether one thing is asked about it or one at each of its places."""
+"""The loss of an example: of its class, of what is asked at each of its places, or of its own log-density.
+
+The number of outputs decides. Two or more for one target are the logits of classes. A single one is no class among
+others: it is the log-density that the model gives to the input, and its loss is minus that. Data without labels have
+one output (`Modality.densities`), and no other data have; `contracts.validation` refuses others.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +25,32 @@ LANES = 16
 def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
     """(n,) nats: of each example the mean of -log p over all that is asked about it, 0 where nothing is.
 
-    Outputs are logits (n, C) for targets (n,), or (n, L, C) for targets (n, L), -1 where nothing is asked.
+    Outputs are logits (n, C) for targets (n,), or (n, L, C) for targets (n, L), -1 where nothing is asked. Outputs
+    (n, 1) for targets (n,) are log-densities, and losses are minus them.
 
     >>> import torch
     >>> example_losses(torch.zeros(1, 3, 4), torch.tensor([[2, 0, -1]])).exp().tolist()
     [4.0]
+    >>> example_losses(torch.tensor([[-20.0]]), torch.tensor([0])).tolist()
+    [20.0]
     """
     from torch.nn import functional as F
 
+    if are_densities(outputs, targets.ndim):
+        return -outputs[:, 0]
     if targets.ndim == 1:
         return F.cross_entropy(outputs, targets, reduction="none")
     token_losses = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=UNASKED, reduction="none")
     return token_losses.view(targets.shape).sum(dim=1) / (targets != UNASKED).sum(dim=1).clamp(min=1)
+
+
+def are_densities(outputs: Tensor | NDArray[Any], target_axes: int) -> bool:
+    """Whether outputs (..., n, 1) are log-densities, one of each example, where targets have so many axes.
+
+    >>> are_densities(np.zeros((3, 1)), 1), are_densities(np.zeros((3, 2)), 1), are_densities(np.zeros((3, 5, 1)), 2)
+    (True, False, False)
+    """
+    return target_axes == 1 and outputs.shape[-1] == 1
 
 
 def mean_loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -44,7 +63,9 @@ def mean_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """
     from torch.nn import functional as F
 
-    return F.cross_entropy(outputs, targets) if targets.ndim == 1 else example_losses(outputs, targets).mean()
+    if targets.ndim > 1 or are_densities(outputs, targets.ndim):
+        return example_losses(outputs, targets).mean()
+    return F.cross_entropy(outputs, targets)
 
 
 def log_likelihoods(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -59,6 +80,8 @@ def log_likelihoods(outputs: Tensor, targets: Tensor) -> Tensor:
         log_p = F.log_softmax(outputs, dim=3).gather(3, targets.clamp(min=0).unsqueeze(3)).squeeze(3)
         is_asked = (targets != UNASKED).to(log_p.dtype)
         return (log_p * is_asked).sum(dim=2) / is_asked.sum(dim=2).clamp(min=1)
+    if are_densities(outputs, targets.ndim - 1):
+        return outputs[..., 0]
     clients, rows, classes = outputs.shape
     if classes >= LANES:
         return F.log_softmax(outputs, dim=2).gather(2, targets.unsqueeze(2)).squeeze(2)

@@ -3,8 +3,8 @@
 A data set chooses its modality once (`Dataset.modality`). Every other part asks that object, and never looks at shapes,
 columns or vocabularies to find out what the data are. A new modality is one file in this folder.
 
-Loss and right answers are not part of it. They follow from logits and targets alone, in `loss` and `scores`, for one
-target of a row as for several.
+Loss and right answers are not part of it. They follow from outputs and targets alone, in `loss` and `scores`, for one
+target of a row as for several, and for the one output of a row without label.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class Modality(ABC):
             asked. Otherwise each has one class, (n,).
         token_inputs: Whether inputs are token numbers; -1 stands after the end of a text that has one class. Otherwise
             inputs are numbers (n, *shape) float32 in [0, 1].
+        densities: Whether rows have no label, so that models answer with the log-density of each, (n, 1). Targets are
+            then zeros, and `num_classes` is 1: the one output.
         similarity: The reading that says how near a reconstruction comes, higher is nearer. `report_arrays` stores it
             for the report, together with that of the baseline guess as `prior_<similarity>`.
         unit: The unit of differences in `similarity`; empty for shares.
@@ -52,6 +54,7 @@ class Modality(ABC):
     kind: ClassVar[str]
     tokens: ClassVar[bool] = False
     token_inputs: ClassVar[bool] = False
+    densities: ClassVar[bool] = False
     similarity: ClassVar[str]
     unit: ClassVar[str] = ""
     written: ClassVar[bool] = False
@@ -66,6 +69,11 @@ class Modality(ABC):
     def any_values(self) -> bool:
         """Whether any numbers in [0, 1] make a valid input. False where values depend on each other."""
         return not self.token_inputs
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether every number of an input is 0 or 1."""
+        return False
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The last axes of inputs along which neighbouring values belong together: (height, width) of an image.

@@ -2,6 +2,9 @@
 
 A model is right about a target where its logit is strictly larger than every other. So a tie is not right, and neither
 is a comparison with NaN: NaN is larger than nothing, and nothing is larger than NaN.
+
+A model of densities has one output for each example, its log-density (`loss.are_densities`). That is the margin, and
+minus it the loss. Such a model is neither right nor wrong: `answers` gives NaN.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
-from fedmem.modalities.loss import UNASKED, over_what_is_asked
+from fedmem.modalities.loss import UNASKED, are_densities, over_what_is_asked
 
 
 def margins(logits: FloatArray, classes: IntArray | None = None) -> FloatArray:
@@ -20,13 +23,15 @@ def margins(logits: FloatArray, classes: IntArray | None = None) -> FloatArray:
 
     With L the log of the sum of all powers, that is `z_c - L - log(1 - exp(z_c - L))`, in which nothing cancels unless
     c is the largest. For the largest it is `z_c` minus the log of the sum of the others, formed without it. -inf ..
-    inf, higher means surer of c; NaN logits give NaN.
+    inf, higher means surer of c; NaN logits give NaN. Of log-densities (..., 1) these are the log-densities.
 
     >>> margins(np.log(np.array([[0.75, 0.125, 0.125]]))).round(6).tolist()
     [[1.098612, -1.94591, -1.94591]]
     """
     import torch
 
+    if are_densities(logits, 1):
+        return np.array(logits, dtype=np.float64)
     z = torch.from_numpy(np.array(logits, dtype=np.float64))
     largest = z.argmax(dim=-1, keepdim=True)
     others = z.scatter(-1, largest, -torch.inf).logsumexp(dim=-1, keepdim=True)
@@ -67,11 +72,13 @@ def sequences(margin: FloatArray, targets: IntArray) -> FloatArray:
 def is_right(logits: NDArray[np.floating], targets: IntArray) -> BoolArray:
     """Whether the logit of each target is strictly larger than every other: logits (..., n, C), targets (n,).
 
-    False for ties, for a comparison with NaN, and where nothing is asked (-1).
+    False for ties, for a comparison with NaN, where nothing is asked (-1), and for log-densities.
 
     >>> is_right(np.array([[1.0, 0.0], [1.0, 1.0], [1.0, np.nan]]), np.array([0, 0, 0])).tolist()
     [True, False, False]
     """
+    if are_densities(logits, targets.ndim):
+        return np.zeros(logits.shape[:-1], dtype=np.bool_)
     label = np.where(targets == UNASKED, 0, targets)
     target_logit = np.take_along_axis(logits, np.broadcast_to(label[..., None], (*logits.shape[:-1], 1)), axis=-1)
     return np.asarray(_is_right_from_margin(logits, target_logit) & (targets != UNASKED))
@@ -81,11 +88,17 @@ def answers(logits: FloatArray, targets: IntArray) -> tuple[FloatArray, BoolArra
     """(..., n) the margin of each example and whether the model is right.
 
     With several targets (n, L), the margin of the whole (`sequences`) and the share of targets that are right, float64.
+    Of log-densities (..., n, 1) the log-density and NaN.
 
     >>> margin, correct = answers(np.zeros((1, 2, 4)), np.array([[3, 1]]))
     >>> margin.round(4).tolist(), correct.tolist()
     ([-1.0986], [0.0])
+    >>> answers(np.array([[[-20.0]]]), np.array([0]))[0].tolist()
+    [[-20.0]]
     """
+    if are_densities(logits, targets.ndim):
+        margin = np.array(logits[..., 0], dtype=np.float64)
+        return margin, np.full(margin.shape, np.nan)
     margin, correct = _of_places(logits, targets)
     if targets.ndim == 1:
         return margin, correct
@@ -136,8 +149,10 @@ def round_margins(margin: FloatArray) -> NDArray[Any]:
     return np.where(np.isinf(margin), margin, np.clip(margin, -limit, limit)).astype(np.float32)
 
 
-def losses_of_stored(margin: NDArray[Any]) -> FloatArray:
+def losses_of_stored(margin: NDArray[Any], densities: bool = False) -> FloatArray:
     """Losses of margins, in their precision. Those of margins in float32 are formed in float64 and rounded.
+
+    Where margins are log-densities, losses are minus them.
 
     A loss is near 0 where an example is fitted well. There it is exp(-margin), whose relative error in float32 is about
     6e-8 times the margin. Losses below 1e-7 do not vanish, since no probability near 1 is formed.
@@ -145,6 +160,8 @@ def losses_of_stored(margin: NDArray[Any]) -> FloatArray:
     >>> losses_of_stored(np.array([50.0], np.float32))
     array([1.9287499e-22], dtype=float32)
     """
+    if densities:
+        return np.asarray(-margin)
     if margin.dtype == np.float64:
         return losses(margin)
     return np.asarray(losses(margin.astype(np.float64)).astype(margin.dtype))

@@ -45,6 +45,8 @@ def evidence_of(
         for start in range(0, len(models), at_once)
     ]
     margin, correct = (np.concatenate(column) for column in zip(*parts, strict=True))
+    # one target, and neither right nor wrong
+    densities = not examples.several_targets and correct.dtype != np.bool_
     if precision == "float32":
         margin = round_margins(margin)
     run, client = _places(transitions)
@@ -55,7 +57,7 @@ def evidence_of(
         set=name,
         run=run,
         client=client,
-        loss=losses_of_stored(margin),
+        loss=losses_of_stored(margin, densities),
         margin=margin,
         correct=correct,
         rows=rows,

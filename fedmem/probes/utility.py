@@ -115,6 +115,7 @@ class Utility:
     counts_groups: ClassVar[bool] = True
     coin_laws: ClassVar[tuple[str, ...]] = ("balanced", "rate", "owen", "beta")
     reads_relearning: ClassVar[bool] = True
+    densities: ClassVar[bool] = True
 
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local", "global")

@@ -44,6 +44,7 @@ class GradNorm(ObservedRounds):
     )
     passes: ClassVar[float] = 3.0
     texts: ClassVar[bool] = True
+    densities: ClassVar[bool] = True
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from fedmem.contracts.model import Model, TableModel, TextModel, is_trained_stacked
+from fedmem.contracts.model import Model, TableModel, TextModel, is_trained_stacked, model_declaration
 from fedmem.errors import ComponentError
+from fedmem.modalities.loss import mean_loss
 from fedmem.scenario import catalogue
 
 KINDS = [kind for kind in catalogue.kinds("model") if not isinstance(catalogue.load("model", kind)(), TextModel)]
@@ -30,7 +31,12 @@ def build(kind: str, seed: int = 0) -> torch.nn.Module:
         torch.manual_seed(seed)
         if isinstance(model, TableModel):
             return model.build_table(BLOCKS, CLASSES)
-        return model.build(shape_of(kind), CLASSES)
+        return model.build(shape_of(kind), classes_of(kind))
+
+
+def classes_of(kind: str) -> int:
+    """The outputs of an example: one for each class, or its log-density."""
+    return 1 if model_declaration(make(kind)).densities else CLASSES
 
 
 def of_texts(kind: str) -> bool:
@@ -54,6 +60,8 @@ def shape_of(kind: str) -> tuple[int, ...]:
 def inputs(kind: str, count: int, seed: int = 0) -> torch.Tensor:
     """Images, tokens, or rows of a table: numbers and one-hots."""
     rng = np.random.default_rng(seed)
+    if model_declaration(make(kind)).binary_inputs:
+        return torch.from_numpy(rng.integers(2, size=(count, *shape_of(kind))).astype(np.float32))
     if of_texts(kind):
         return torch.from_numpy(rng.integers(CLASSES, size=(count, LENGTH)))
     if not isinstance(make(kind), TableModel):
@@ -65,7 +73,7 @@ def inputs(kind: str, count: int, seed: int = 0) -> torch.Tensor:
 @every_model
 def test_gives_one_logit_per_class(kind: str) -> None:
     logits = build(kind)(inputs(kind, 5))
-    assert logits.shape == ((5, LENGTH, CLASSES) if of_texts(kind) else (5, CLASSES))
+    assert logits.shape == ((5, LENGTH, CLASSES) if of_texts(kind) else (5, classes_of(kind)))
     assert torch.isfinite(logits).all()
 
 
@@ -82,7 +90,7 @@ def test_parameters_are_float32_and_train(kind: str) -> None:
     module = build(kind)
     params = dict(module.named_parameters())
     logits = module(inputs(kind, 6))
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), torch.arange(logits[..., 0].numel()) % CLASSES)
+    loss = mean_loss(logits.flatten(0, -2), torch.arange(logits[..., 0].numel()) % classes_of(kind))
     for name, gradient in zip(params, torch.autograd.grad(loss, list(params.values())), strict=True):
         assert params[name].dtype == torch.float32, name
         assert gradient.abs().sum() > 0, name
@@ -91,7 +99,7 @@ def test_parameters_are_float32_and_train(kind: str) -> None:
 @every_model
 def test_rows_do_not_see_each_other(kind: str) -> None:
     """Otherwise the prediction of an audit example would depend on what is evaluated beside it."""
-    module, rows = build(kind), inputs(kind, 7)
+    module, rows = build(kind).eval(), inputs(kind, 7)
     together = module(rows)
     apart = torch.cat([module(row[None]) for row in rows])
     torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-6)
@@ -107,7 +115,7 @@ def test_stackable_models_have_no_buffers_and_stack_correctly(kind: str) -> None
 
     def loss(own: dict[str, torch.Tensor]) -> torch.Tensor:
         logits = functional_call(modules[0], own, (rows,)).flatten(0, -2)
-        return torch.nn.functional.cross_entropy(logits, torch.arange(len(logits)) % CLASSES)
+        return mean_loss(logits, torch.arange(len(logits)) % classes_of(kind))
 
     stacked = vmap(grad(loss))(params)
     for i, module in enumerate(modules):
