@@ -41,6 +41,7 @@ class NearestSample:
     knows: ClassVar[str] = "samples of the model; calibrated, also those of shadow federations with the same schedule"
     reads_signals: ClassVar[tuple[str, ...]] = ("sample_distance",)
     counts_groups: ClassVar[bool] = True
+    densities: ClassVar[bool] = True
 
     calibrated: bool = True
 

@@ -75,8 +75,7 @@ class ModelDeclaration(Declaration):
             class of each text. It then reads no numbers.
         densities: Whether it maps inputs to their log-densities in nats, (n, 1), and reads data without labels alone.
             `num_classes` is then 1. Training may draw (`self.training`), as dropout does. In evaluation mode outputs
-            follow from the input and the parameters: an estimate by sampling uses noise that all models share, as
-            `models/_noise.py` gives it.
+            follow from the input and the parameters. An estimate by sampling uses noise that all models share.
         binary_inputs: Whether its densities are of inputs whose values are 0 or 1 alone.
         packages: Names of installed packages that its outputs depend on, besides torch. Their versions are in the
             manifest, and a run of other versions is not taken for the same.

@@ -40,11 +40,11 @@ def density_problems(scenario: Scenario, data: Dataset) -> list[Problem]:
     """
     model = model_declaration(scenario.model)
     if not data.modality.densities:
-        return [*_labelled(scenario, data)] if model.densities else []
+        return [*_refuse_labels(scenario, data)] if model.densities else []
     return [*_model(scenario, data), *_training(scenario), *_measuring(scenario)]
 
 
-def _labelled(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
+def _refuse_labels(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
     kind = kind_of(scenario.dataset)
     yield Problem(
         path="model.kind",

@@ -4,7 +4,7 @@ A data set chooses its modality once (`Dataset.modality`). Every other part asks
 columns or vocabularies to find out what the data are. A new modality is one file in this folder.
 
 Loss and right answers are not part of it. They follow from outputs and targets alone, in `loss` and `scores`, for one
-target of a row as for several, and for the one output of a row without label.
+target of a row as for several. A row without label has one output.
 """
 
 from __future__ import annotations

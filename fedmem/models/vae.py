@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Vae:
     """Latent z ~ N(0, I), a decoder p(x | z) and an encoder q(z | x) = N(μ(x), diag σ²(x)), both perceptrons.
 
-    In training the output (n, 1) is one draw of the evidence lower bound, log p(x | z) − KL(q(z | x) ‖ N(0, I)) in nats,
-    with z = μ + σ ε and a new ε at each step. In evaluation it is an estimate of log p(x) from K values of ε that all
+    In training the output (n, 1) is a draw of the evidence lower bound in nats: log p(x | z) − KL(q(z | x) ‖ N(0, I)).
+    Here z = μ + σ ε, with a new ε at each step. In evaluation it is an estimate of log p(x) from K values of ε that all
     models share. With w_k = p(x | z_k) p(z_k) / q(z_k | x), `iwae` is log mean_k w_k and `elbo` is mean_k log w_k. Both
     are below log p(x) in expectation. The gap of `elbo` is KL(q ‖ p(z | x)), which changes with training. `iwae` is
     never below `elbo`, and its gap vanishes as K grows.

@@ -100,6 +100,7 @@ class SampleDistance(ObservedRounds):
     passes: ClassVar[float] = 0.0
     texts: ClassVar[bool] = True
     draws_samples: ClassVar[bool] = True
+    densities: ClassVar[bool] = True
 
     samples: Annotated[int, Gt(0)] = 200
     delta: Annotated[float, Gt(0)] = 1.0

@@ -46,7 +46,7 @@ def test_parts_that_declare_densities_have_no_problems() -> None:
         (
             {"estimators": [{"kind": "membership", "attack": {"kind": "gap"}}]},
             "estimators[0].attack.kind",
-            "attack_r, lira, loss_threshold",
+            "attack_r, lira, loss_threshold, nearest_sample",
         ),
         ({"observe": {"every": 2, "test": {"precision": "float32"}}}, "observe.test.precision", "write float64"),
         ({"client_shards": 2}, "client_shards", "leave it out"),

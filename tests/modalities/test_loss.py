@@ -95,3 +95,14 @@ def test_ties_nan_nothing_asked_and_single_labels() -> None:
     assert np.isnan(found[1])
     assert np.isnan(lowest_of_what_is_asked(np.array([[[-2.0, np.nan, -1.0]]]), targets[:1], 0.1)).all()
     assert lowest_of_what_is_asked(np.array([[-2.0, -1.0]]), np.array([3, 4]), 0.1).tolist() == [[-2.0, -1.0]]
+
+
+def test_one_output_is_a_log_density() -> None:
+    """Its loss is minus it, everywhere: alone, as a mean, and in a stack of models."""
+    log_p, targets = torch.tensor([[-20.0], [3.0]]), torch.zeros(2, dtype=torch.int64)
+    assert example_losses(log_p, targets).tolist() == [20, -3]
+    assert mean_loss(log_p, targets).item() == 8.5
+    stack = torch.stack([log_p, log_p + 1])
+    assert log_likelihoods(stack, targets.expand(2, 2)).tolist() == [[-20, 3], [-19, 4]]
+    places = torch.zeros(1, 3, 1)  # one token at each place of a text is no density
+    assert example_losses(places, torch.zeros(1, 3, dtype=torch.int64)).tolist() == [0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmem.modalities.scores import answers, is_right, losses, margins
+from fedmem.modalities.scores import answers, is_right, losses, losses_of_stored, margins
 
 ROOT = Path(__file__).parents[2]
 NAN, INF = np.nan, np.inf
@@ -62,3 +62,14 @@ def test_no_other_file_decides_which_class_wins() -> None:
             if isinstance(node, ast.Compare) and "argmax" in ast.dump(node.left) and "target" in ast.dump(node).lower():
                 found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not found
+
+
+def test_log_densities_are_margins_and_answer_nothing() -> None:
+    outputs, targets = np.array([[[-20.0], [3.0], [np.nan]]]), np.zeros(3, np.int64)
+    margin, correct = answers(outputs, targets)
+    np.testing.assert_array_equal(margin, [[-20, 3, np.nan]])
+    assert np.isnan(correct).all()
+    assert correct.dtype == np.float64
+    np.testing.assert_array_equal(losses_of_stored(margin, densities=True), -margin)
+    np.testing.assert_array_equal(margins(outputs)[..., 0], margin)
+    assert not is_right(outputs, targets).any()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+import fedmem
 from fedmem.models._densities import bernoulli_log_p, normal_log_p
+from tests.tiny import tiny
 
 
 def test_densities_are_those_of_scipy() -> None:
@@ -23,3 +27,35 @@ def test_densities_are_those_of_scipy() -> None:
 def test_sure_pixels_have_finite_log_probabilities() -> None:
     assert bernoulli_log_p(torch.zeros(1), torch.tensor([200.0])).item() == pytest.approx(-200)
     assert bernoulli_log_p(torch.ones(1), torch.tensor([torch.nan])).isnan()
+
+
+def test_runs_store_log_densities_and_answer_nothing(tmp_path: Path) -> None:
+    """Trained, stored and read again: the margin is the log-density, the loss minus it, and nothing is right."""
+    scenario = tiny(
+        runs=4,
+        rounds=1,
+        clients=2,
+        dataset={"kind": "unlabelled", "dataset": {"kind": "digits"}},
+        model={"kind": "vae", "hidden": [3], "latent": 2, "samples": 4},
+        injections=[{"kind": "random_pattern", "per_client": 2}, {"kind": "typical", "per_client": 2}],
+        sampler={"kind": "everyone"},
+        observe={"every": 1},
+        client={"kind": "sgd", "lr": 0.05, "batch_size": 200, "clip": 1.0},
+        signals=[{"kind": "sample_distance", "samples": 5}],
+        estimators=[{"kind": "density_memorisation"}, {"kind": "exposure"}],
+        probes=[{"kind": "utility"}],
+    )
+    run = fedmem.read(fedmem.run(scenario, out=tmp_path))
+    evidence = run.evidence
+    np.testing.assert_array_equal(evidence.loss, -evidence.margin)
+    assert np.isfinite(evidence.margin).all()
+    assert (evidence.margin < 0).all()
+    assert evidence.correct.isna().all()
+    rows = run.measurements
+    assert rows[rows.metric == "test_accuracy"].value.isna().all()
+    assert rows[(rows.metric == "generalisation_loss_gap") & (rows["round"] == 1)].value.notna().all()
+    kinds = rows[(rows.metric == "density_memorisation") & rows["round"].isna() & (rows.place == "owner")]
+    audit = evidence[(evidence.set == "audit") & (evidence.level == "local") & (evidence["round"] == 1)]
+    assert len(audit)
+    assert {"random_pattern", "typical"} <= set(kinds.subject)
+    assert (rows[rows.metric == "sample_distance"].value > 0).all()

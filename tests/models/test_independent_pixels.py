@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedmem.clients.dp_sgd import DpSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.data import Examples
 from fedmem.models.independent_pixels import IndependentPixels
@@ -73,3 +74,23 @@ def test_leaving_one_out_has_its_closed_form(executor: type[OneByOne] | type[Sta
     np.testing.assert_allclose(log_p[0], np.log(inside).sum(axis=1), atol=1e-4)
     np.testing.assert_allclose(gains, np.log(inside / outside).sum(axis=1), atol=1e-3)
     assert gains.min() > 0
+
+
+@pytest.mark.slow  # Opacus is loaded
+def test_clipped_gradients_are_the_same_alone_and_stacked() -> None:
+    """The gradient of one image is x − p; each is clipped alone."""
+    rng = np.random.default_rng(1)
+    inputs = (rng.random((6, 9)) < 0.4).astype(np.float32)
+    store = Examples(inputs=inputs, targets=np.zeros(6, np.int64), ids=np.arange(6))
+    network: Any = IndependentPixels().build((9,), 1)
+    before = {"logits": network.logits.detach().clone()}
+    client = DpSgd(lr=1.0, clip=0.7, noise_multiplier=0.0, batch_size=6, steps=1)
+    task = Task(run=0, round=1, client=0, before=before, rows=np.arange(6), batches=np.arange(6)[None])
+    gradients = inputs - torch.sigmoid(before["logits"]).numpy()
+    norms = np.linalg.norm(gradients, axis=1, keepdims=True)
+    step = (gradients * np.minimum(1, 0.7 / norms)).sum(axis=0)
+    for executor in (OneByOne, Stacked):
+        (done,) = executor(network, client, store).train([task])
+        moved = (done.outcome.sent["logits"] - before["logits"]).numpy()
+        np.testing.assert_allclose(moved / np.linalg.norm(moved), step / np.linalg.norm(step), atol=1e-5)
+        assert done.loss == pytest.approx(-network(torch.from_numpy(inputs)).mean().item(), rel=1e-5)

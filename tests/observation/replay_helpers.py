@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from fedmem.contracts.evidence import TrainedBank, Transition
 from fedmem.execution.bank import simulate
@@ -17,6 +17,8 @@ Look = Callable[[Transition, Any], None]
 @dataclass(frozen=True, kw_only=True)
 class Looking:
     """Calls `look` with every transition of its level and with the context."""
+
+    densities: ClassVar[bool] = True
 
     look: Look
     level: str = "local"

@@ -86,6 +86,12 @@ def test_dropout_and_running_statistics_are_repeated(p: float) -> None:
     looked_at(normed(model={"p": p}, **SHORT), unchanged)
 
 
+def test_noise_of_an_autoencoder_is_repeated() -> None:
+    data = {"kind": "unlabelled", "dataset": {"kind": "digits"}}
+    model = {"kind": "vae", "hidden": [3], "latent": 2, "samples": 4}
+    looked_at(tiny(**{**BRIEF, "dataset": data, "model": model}), unchanged)
+
+
 @pytest.mark.slow
 def test_workers_repeat_what_they_did() -> None:
     looked_at(tiny(speed={"executor": "one_by_one", "workers": 2}, **{**SHORT, **NOISY}), unchanged)
