@@ -91,6 +91,7 @@ class Copying:
     )
     compares_held_out: ClassVar[bool] = True
     draws_samples: ClassVar[bool] = True
+    densities: ClassVar[bool] = True
 
     samples: Annotated[int, Gt(0)] = 200
     cells: Annotated[int, Gt(0)] = 1
