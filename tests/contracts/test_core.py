@@ -50,6 +50,7 @@ THIRD_PARTY = {
 HOMONYMS = {
     ("results/provenance.py", "flower"): "an engine",
     ("attacks/label_only.py", "noise_robustness"): "the measure that the attack reads",
+    ("attacks/nearest_sample.py", "sample_distance"): "the measure that the attack reads",
     ("signals/min_k.py", "min_k_plus_plus"): "the measure of the signal",
     ("scenario/describe.py", "mislabelled"): "a name of audit examples, in a printed example",
 }
