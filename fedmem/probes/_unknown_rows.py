@@ -25,13 +25,13 @@ class UnknownRow:
 
 
 def unknown_rows_of(federation: Federation, run: int, client: int, round_number: int) -> dict[int, UnknownRow]:
-    """The places of all audit examples at a client. An example that is in, but outside its window, has none."""
+    """The places of all audit examples at a client; outside of its window an example has none, in or out."""
     audit = federation.audit
     rows: dict[int, set[int]] = {}
     for copy in np.flatnonzero(audit.owners == client).tolist():
         subject = int(audit.subject[copy])
         is_in = bool(audit.is_in[run, subject])
-        if is_in and not audit.is_active(round_number)[subject]:
+        if not audit.is_active(round_number)[subject]:
             continue
         row = int(federation.trained_rows[copy] if is_in else federation.replacement[run, copy])
         if row >= 0:

@@ -109,9 +109,12 @@ class Informed:
     chance is 1 / candidates at most. The difference between in and out (`.difference`) has mean 0 without leakage.
 
     `informed_identified.bound` is the largest share under `dp_sgd`. The noise of each step has the standard deviation
-    zS, and one row of norm at most S is in c_t places of batch t. So mu² = sum_t (c_t / z)² over the steps of the
-    round, and the bound is Φ(Φ⁻¹(1 / candidates) + mu). It holds for known batches, so it has no amplification by
-    sampling.
+    zS, and one row of norm at most S is in c_t places of batch t. So mu² = sum_t (c_t / z)², and the bound is
+    Φ(Φ⁻¹(1 / candidates) + mu). The sum is over the steps of this round and of earlier ones in which the example was
+    active. There, all of its copies count as if they were in each batch. For the model that a later round begins with
+    shows the row already. Given that model, candidates are not equally probable. The bound needs an example that is
+    exchangeable with the other candidates before training. It is for known batches, so that there is no amplification
+    by sampling. There is none for an example of several clients, and none in a later phase.
 
     `summarise` has means by kind, the means over controls and the differences, for each round and over all of them.
     Intervals (95 %) are over owners and runs. Shares have Wilson's interval and their differences Newcombe's, with as
@@ -285,13 +288,25 @@ def _reconstruction_readings(
 
 
 def _mu(context: Context, sender: Transition, unknown: UnknownRow) -> float | None:
-    """How far the row moves the noisy sums of the round, in standard deviations; None without noise for records."""
+    """How far the row may have moved all noisy sums so far, in standard deviations; None where that is not known.
+
+    The model that the round begins with is one of the outputs, since earlier rounds may have trained on the row.
+    """
+    federation, audit = context.federation, context.federation.audit
+    owners = audit.owners[audit.subject == unknown.subject]
     if not isinstance(context.client, PrivateAlgorithm):
+        return None
+    if federation.before is not None or (owners != sender.client).any():
         return None
     noise = context.client.per_example.noise_multiplier
     batches, _ = context.batches_and_payload(sender)
     counts: IntArray = np.isin(batches, unknown.rows).sum(axis=1)
-    return math.sqrt(float(np.square(counts).sum())) / noise if noise > 0 else math.inf
+    squares = float(np.square(counts).sum())
+    for earlier in range(1, sender.round):
+        if audit.is_active(earlier)[unknown.subject]:
+            steps = context.client.num_steps(len(context.rows(sender.run, sender.client, earlier)))
+            squares += steps * len(owners) ** 2
+    return math.sqrt(squares) / noise if noise > 0 else math.inf
 
 
 def _without_interval(row: Measurement) -> Measurement | None:

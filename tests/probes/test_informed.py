@@ -109,6 +109,27 @@ def test_noise_of_records_lowers_the_share_below_its_bound() -> None:
     assert summary(bank, "informed_identified.bound").reading.value < 0.3
 
 
+def test_later_rounds_are_bounded_by_all_steps_so_far() -> None:
+    client = {"kind": "dp_sgd", "lr": 0.5, "batch_size": 8, "steps": 3, "noise_multiplier": 20.0}
+    changes: dict[str, Any] = {"client": client, "rounds": 2}
+    bank = bank_of({"levels": ["local"], "shadows": 0, "max_examples": 4}, **changes)
+    bounds = single(bank, "informed_identified.bound", None)
+    assert {row.round for row in bounds} == {1, 2}
+    for row in bounds:
+        earlier = 3 * (row.round_number - 1)  # as if the row had been in all three batches
+        allowed = [gaussian_success(0.25, math.sqrt(steps + earlier) / 20.0) for steps in (1, 2, 3)]
+        assert min(abs(row.reading.value - value) for value in allowed) < 1e-12
+
+
+def test_a_row_that_starts_later_is_bounded_from_there_on() -> None:
+    client = {"kind": "dp_sgd", "lr": 0.5, "batch_size": 8, "steps": 3, "noise_multiplier": 20.0}
+    kind = {"kind": "typical", "per_client": 2, "start": 2}
+    bank = bank_of({"levels": ["local"], "shadows": 0, "max_examples": 4}, client=client, rounds=2, injections=[kind])
+    bounds = single(bank, "informed_identified.bound", None)
+    assert {row.round for row in bounds} == {2}
+    assert max(row.reading.value for row in bounds) <= gaussian_success(0.25, math.sqrt(3) / 20.0) + 1e-12
+
+
 def test_shadow_models_do_not_share_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     client = {"kind": "dp_sgd", "lr": 0.5, "batch_size": 8, "steps": 2, "noise_multiplier": 20.0}
     settings = {"levels": ["local"], "shadows": 0}
