@@ -65,11 +65,11 @@ def sums_of(
         order = in_order(seed, run, round_number, list(by_client), audit).tolist()
         for size in sorted(size for size in sizes if size <= len(order)):
             members = [by_client[client] for client in sorted(order[:size])]
-            sums.append(_sum(members, weighting))
+            sums.append(sum_of(members, weighting))
     return sums
 
 
-def _sum(members: Sequence[Transition], weighting: str) -> Transition:
+def sum_of(members: Sequence[Transition], weighting: str) -> Transition:
     """One sum of these clients; their sizes may all be 0, and then they count alike."""
     sizes = [member.num_examples for member in members]
     weights = np.array(sizes if weighting == "size" and any(sizes) else [1] * len(sizes), dtype=np.float64)

@@ -79,12 +79,16 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """The number of victims, and the knowledge that the attack declares: fields of the probe `leakage`."""
+    """The number of victims, and the knowledge that the attack declares: fields of the probe `leakage`.
+
+    With `steps` the rows are those of the first steps of a message or a sum alone.
+    """
 
     runs: int
     victims: int
     max_images: int
     knows: tuple[str, ...]
+    steps: int | None = None
 
     def cases(self, view: str, transitions: Sequence[Transition], context: Context) -> list[Case]:
         """The cases of these transitions in this view."""
@@ -93,21 +97,11 @@ class Scope:
             of_run = [t for t in transitions if t.run == run]
             of_run = [_on_server(of_run[0], context)] if view == "aggregate" else of_run
             cohort = sorted({client for t in of_run for client in clients_of(t)})
-            attacked_clients = self._choose_clients(run, of_run[0].round, cohort, context)
+            attacked_clients = choose_clients(run, of_run[0].round, cohort, self.victims, context)
             attacked = [t for t in of_run if attacked_clients.intersection(clients_of(t))]
             cases = (self._case(view, transition, attacked_clients, context) for transition in attacked)
             all_cases += [case for case in cases if case is not None]
         return all_cases
-
-    def _choose_clients(self, run: int, round_number: int, cohort: Sequence[int], context: Context) -> set[int]:
-        """The clients attacked: the same at every level of a round, and whatever the coins.
-
-        Sums take their clients in the same order, so that clients attacked alone are in the sums as well.
-        """
-        audit = context.federation.audit
-        order = in_order(context.seed, run, round_number, cohort, audit)
-        owners = order[audit.holds(order)[:, audit.is_active(round_number)].any(axis=1)]
-        return set(owners[: self.victims].tolist())
 
     def _case(self, view: str, transition: Transition, attacked_clients: set[int], context: Context) -> Case | None:
         """One attack: its gradient, the true rows behind it, victims and controls; None without either."""
@@ -119,7 +113,11 @@ class Scope:
             scale = float(schedule_of(round_number, row_counts[0], context).learning_rates[:1].sum())
         else:
             after = transition.sent
-            rows = np.concatenate([context.used_rows(run, client, round_number) for client in clients])
+            rows = np.concatenate(
+                [context.used_rows(run, client, round_number) for client in clients]
+                if self.steps is None
+                else [_first_rows(sender, self.steps, context) for sender in senders_of(transition, context)]
+            )
             scale = _scale(row_counts, round_number, context)
         audit = federation.audit
         is_candidate = audit.is_in[run] & audit.holds(sorted(attacked_clients)).any(axis=0)
@@ -184,6 +182,28 @@ def is_example_itself(federation: Federation) -> BoolArray:
     rows, examples = federation.store.take(federation.trained_rows[others]), audit.examples.take(subjects[others])
     is_itself[others] = federation.modality.are_equal(rows, examples)
     return is_itself
+
+
+def choose_clients(run: int, round_number: int, cohort: Sequence[int], victims: int, context: Context) -> set[int]:
+    """The clients attacked: the same at every level of a round, and whatever the coins.
+
+    Sums take their clients in the same order, so that clients attacked alone are in the sums as well.
+    """
+    audit = context.federation.audit
+    order = in_order(context.seed, run, round_number, cohort, audit)
+    owners = order[audit.holds(order)[:, audit.is_active(round_number)].any(axis=1)]
+    return set(owners[:victims].tolist())
+
+
+def senders_of(transition: Transition, context: Context) -> Sequence[Transition]:
+    """The local transitions that a message, a sum or an aggregate consists of."""
+    return [transition] if transition.level == "local" else context.senders(transition)
+
+
+def _first_rows(sender: Transition, steps: int, context: Context) -> IntArray:
+    """The rows in the first batches of a client, sorted."""
+    batches = context.batches_and_payload(sender)[0][:steps]
+    return np.unique(batches[batches >= 0])
 
 
 def clients_of(transition: Transition) -> tuple[int, ...]:

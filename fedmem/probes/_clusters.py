@@ -44,7 +44,7 @@ def mean_interval(values: FloatArray, *ways: Sequence[Hashable], level: float = 
     (nan, nan)
     """
     middle = float(values.mean())
-    return _interval(middle, (values - middle) / len(values), ways, level)
+    return interval_around(middle, (values - middle) / len(values), ways, level)
 
 
 def difference_interval(
@@ -67,13 +67,13 @@ def difference_interval(
     """
     first, second = float(ins.mean()), float(outs.mean())
     residuals = np.concatenate([(ins - first) / len(ins), (second - outs) / len(outs)])
-    return _interval(first - second, residuals, [[*of_ins, *of_outs] for of_ins, of_outs in ways], level)
+    return interval_around(first - second, residuals, [[*of_ins, *of_outs] for of_ins, of_outs in ways], level)
 
 
-def _interval(
+def interval_around(
     middle: float, residuals: FloatArray, ways: Sequence[Sequence[Hashable]], level: float
 ) -> tuple[float, float]:
-    """The interval around `middle` from all ways together."""
+    """The interval around `middle` from all ways together; what each value contributes is its residual."""
     squares = [_square(residuals, clusters, level) for clusters in ways if len(set(clusters)) > 1]
     # NaN does not compare, so that one residual of NaN has to be looked for.
     if not squares or np.isnan(residuals).any():

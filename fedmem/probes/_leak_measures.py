@@ -104,6 +104,41 @@ ATTACKED = (
 )  # fmt: skip
 """The measures of the probe `leakage`."""
 
+_NOT_FOUND = (
+    "It is leakage of rows to a server that changes the model, not memorisation by a model that a federation trains."
+)
+
+DISHONEST = (
+    _measure("exact", "exact", "Whether a quotient of gradients equals an example in every entry of its input.",
+           is_not=_NOT_FOUND, headline=True, difference=f"exact, {_HELD_OUT}", null=0.0,
+           **{**_YES_OR_NO, "section": "reconstruction"}),
+    _measure("exact_rows", "rows that are exact", "The share of the rows in a message or sum that equal a quotient of "
+           "gradients in every entry.", is_not=_NOT_FOUND, headline=True, null=0.0, **{**_SHARE, "section": ""}),
+    _measure("isolated_rows", "rows alone in a cell", "The share of rows that alone move a unit, or the difference of "
+           "two units, of the model that was sent.", is_not=_NOT_FOUND, **{**_SHARE, "section": ""}),
+    _measure("isolated_rows_expected", "rows alone in a cell, expected", "The share of rows that is expected to be "
+           "alone, from the population and the number of rows.", is_not=_NOT_FOUND,
+           **{**_SHARE, "section": "", "direction": "neither"}),
+)  # fmt: skip
+"""The measures of a dishonest server beside those of `leakage`."""
+
+_NO_REAL_MODEL = (
+    "It is membership in the data of a client, read from its answer to a changed model. The models that the federation "
+    "trains may say less."
+)
+
+ACTIVE = (
+    _measure("active_auc", "AUC of an active server", "The probability that an example that is in scores higher than "
+           "one that is out, by a client's answer to a changed model.", is_not=_NO_REAL_MODEL, null=0.5,
+           headline=True, range=(0.0, 1.0), section=""),
+    _measure("loss_fall", "fall of the loss", "Loss on an example of the model that a client was sent, minus that of "
+           "the model that it returns.", is_not="It is the fall by one round, of members and others alike.",
+           unit="nats", difference=f"fall of the loss, {_HELD_OUT}"),
+    _measure("activation", "unit that fires", "Whether a unit that fires for inputs like one example alone was moved "
+           "by a client.", is_not=_NO_REAL_MODEL, difference=f"unit that fires, {_HELD_OUT}", **_YES_OR_NO),
+)  # fmt: skip
+"""The measures of membership by a server that sends changed models."""
+
 _EXTRACTED = "It is no memorisation where it happens as often by chance: compare it with secrets that were held out."
 
 _GIVEN = {**_YES_OR_NO, "section": "extraction", "shows": "extracted"}

@@ -1,0 +1,142 @@
+"""Active membership by an activation: a unit fires for one example alone, and the update says whether it did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from annotated_types import Gt, Lt
+
+from fedmem.contracts.arrays import FloatArray, Params
+from fedmem.contracts.client import ScheduledClient
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import Reading
+from fedmem.contracts.probe import Context
+from fedmem.contracts.replay import Replay
+from fedmem.errors import ComponentError
+from fedmem.probes._active import ActiveMembership, Question, reading
+from fedmem.probes._first_layer import FirstLayer, first_layer
+
+RIDGE = 0.1
+"""The addition to the covariance of the population, as a share of its mean variance."""
+
+MOVED = 1e-6
+"""A unit has moved if its weights changed by more than this share of their length: beyond rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationMembership(ActiveMembership):
+    """A server that sends a unit which fires for one example alone, and looks whether the client moved it.
+
+    For each audit example j of an attacked client, in or out, the round of the client is replayed from a changed model.
+    The federation trains as it does without the probe. One unit computes `relu(w (a - m) - margin)` with
+    `w = C^-1 (a_j - m) / d`, where `d = (a_j - m) C^-1 (a_j - m)`. Here a_j is what arrives at the layer for example j,
+    and m and C are mean and covariance of the population. The example has the projection 1. Other rows have about the
+    standard deviation `1 / sqrt(d)`, so that with `margin` = 0.9 hardly any of them fires. All other units are silent.
+    A unit that never fires has a gradient of exactly 0, and `activation` says whether it moved.
+
+    The mean of `activation` over in examples is the true positive rate of the attack. Over out examples (`coin` =
+    `out`) it is the false positive rate, and in minus out is the advantage. `place` = `others` asks another client of
+    the cohort that does not hold j. `active_auc` has a p from coins that are dealt again. Noise in messages moves every
+    unit, so that the attack always answers yes and its advantage is 0.
+
+    What the server is granted: the example, the architecture, and a population like the clients' rows. One round asks
+    about one example. The label of the example is not used.
+
+    Fields
+
+    - `margin`: threshold of the unit, as a share of the way from the mean to the example.
+    - `max_examples`, `others`, `rounds`, `victims`, `runs`, `every`, `levels`: as in `gradient_ascent`.
+
+    Guarantees: deterministic; nothing is changed; the readings of a run do not depend on other runs. An answer that is
+    not finite gives NaN, which does not count.
+
+    Errors: `ComponentError` where the model does not begin with a linear layer, a ReLU and another linear layer, or
+    with fewer than two rows of population. Also if the client algorithm is no `ScheduledClient`.
+
+    >>> ActivationMembership(others=False, max_examples=3).replays_per_client(30)
+    3
+
+    Reference: Pichler, Romanelli, Vega and Piantanida (2022), Perfectly Accurate Membership Inference by a Dishonest
+    Central Server in Federated Learning.
+    """
+
+    reads_gradients: ClassVar[bool] = True
+
+    margin: Annotated[float, Gt(0), Lt(1)] = 0.9
+
+    def _answers(self, questions: Sequence[Question], context: Context) -> list[tuple[Transition, Reading]]:
+        federation = context.federation
+        layer = first_layer(federation, federation.personal_names(context.client), "activation_membership")
+        if len(federation.population) < 2:
+            raise ComponentError(
+                "probes",
+                "activation_membership needs the mean and covariance of public data, but the population has "
+                f"{len(federation.population)} rows. Set population: 200",
+            )
+        arrived = layer.at_layer(federation.population.inputs)
+        mean, inverse = arrived.mean(0), inverse_covariance(arrived)
+        signs = np.where(np.arange(layer.outputs) % 2, -1.0, 1.0)[:, None]
+        starts = []
+        for question in questions:
+            example = layer.at_layer(federation.audit.examples.inputs[[question.subject]])[0]
+            weight, bias = unit_for(example, mean, inverse, self.margin)
+            starts.append(layer.with_units(question.sender.before, weight[None], np.array([bias]), signs))
+        asked = [(question.sender, Replay(start=start)) for question, start in zip(questions, starts, strict=True)]
+        readings = []
+        for question, start, outcome in zip(questions, starts, context.replays(asked), strict=True):
+            sender = question.sender
+            decayed = _unit(start, layer) * _decay(sender, context)
+            value = _has_moved(_unit(outcome.sent, layer), decayed)
+            readings.append((sender, reading(question, "activation", value, context)))
+        return readings
+
+
+def inverse_covariance(rows: FloatArray) -> FloatArray:
+    """(d, d) the inverse of the covariance of rows (P, d) with a ridge, so that it exists."""
+    covariance = np.cov(rows.T).reshape(rows.shape[1], rows.shape[1])
+    ridge = RIDGE * float(np.trace(covariance)) / len(covariance) or 1.0
+    return np.asarray(np.linalg.inv(covariance + ridge * np.eye(len(covariance))))
+
+
+def unit_for(example: FloatArray, mean: FloatArray, inverse: FloatArray, margin: float) -> tuple[FloatArray, float]:
+    """Weights (d,) and bias of the unit that has the value 1 - margin at the example and -margin at the mean.
+
+    >>> weight, bias = unit_for(np.array([3.0, 1.0]), np.array([1.0, 1.0]), np.eye(2), 0.75)
+    >>> weight.tolist(), bias
+    ([0.5, 0.0], -1.25)
+    """
+    away = example - mean
+    weight = inverse @ away
+    length = float(away @ weight)
+    if length <= 0:  # the example is the mean: no unit fires for it alone
+        return np.zeros(len(example)), -1.0
+    return weight / length, -margin - float(mean @ weight) / length
+
+
+def _unit(model: Params, layer: FirstLayer) -> FloatArray:
+    """(d + 1,) weights and bias of the first unit."""
+    parts = [model[name].detach().double().numpy()[:1].reshape(-1) for name in (layer.weight, layer.bias)]
+    return np.concatenate(parts)
+
+
+def _decay(sender: Transition, context: Context) -> float:
+    """The share of a parameter that weight decay alone leaves over the local steps of a client."""
+    assert isinstance(context.client, ScheduledClient)
+    steps = len(context.batches_and_payload(sender)[0])
+    schedule = context.client.schedule(sender.round, steps)
+    return float(np.prod(1.0 - schedule.weight_decay * np.asarray(schedule.learning_rates)))
+
+
+def _has_moved(after: FloatArray, before: FloatArray) -> float:
+    """Whether a unit (d + 1,) has moved from where decay alone would have left it; NaN if it is not finite.
+
+    >>> [_has_moved(np.array([1.0, value]), np.array([1.0, 2.0])) for value in (2.0, 2.1, math.nan)]
+    [0.0, 1.0, nan]
+    """
+    if not np.isfinite(after).all():
+        return math.nan
+    return float(np.linalg.norm(after - before) > MOVED * np.linalg.norm(before))
