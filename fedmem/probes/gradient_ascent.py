@@ -24,9 +24,10 @@ class GradientAscent(ActiveMembership):
     """A server that raises the loss of one example before a client trains, and reads how far it falls again.
 
     For each audit example j of an attacked client, in or out, the round of the client is replayed from another model.
-    That is `theta + radius * grad l_j / |grad l_j|`, where theta is the model that it was sent. The federation trains as
-    it does without the probe. The score is `loss_fall` with `statistic` = `ascent`: the loss on j of the model sent minus
-    that of the model returned. A client that trains on j pulls its loss back faster than one that does not. Beside it
+    That is `theta + radius * grad l_j / |grad l_j|`, where theta is the model that it was sent. The federation trains
+    as it does without the probe. The score is `loss_fall` with `statistic` = `ascent`: the loss on j of the model sent
+    minus that of the model returned. A client that trains on j pulls its loss back faster than one that does not.
+    Beside it
 
     - `statistic` = `passive` is the same fall in the real round, without any change;
     - `place` = `others` asks another client of the cohort that does not hold j. It does not depend on the coin of this
@@ -35,8 +36,8 @@ class GradientAscent(ActiveMembership):
       It takes off how hard the example is, and what earlier rounds left of it. `passive_contrast` does so for the real
       round.
 
-    For linear regression with rate eta and E steps on all rows, `(1 - eta lambda)^E` of the ascent is left along an
-    eigenvector of the client's Hessian, where lambda is its eigenvalue. The ascent of a row that is orthogonal to all
+    For linear regression with rate eta and E steps on all rows, each eigenvector of the client's Hessian keeps
+    `(1 - eta lambda)^E` of the ascent. Here lambda is its eigenvalue. The ascent of a row that is orthogonal to all
     others is undone only where it is in the batch.
 
     `active_auc` is the probability that an in example scores higher than an out example, with its p from coins that are
