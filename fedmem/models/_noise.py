@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def shared_noise(purpose: str, *shape: int) -> Tensor:
     """Standard normal numbers of a named stream, float32. A larger first axis begins with the rows of a smaller one.
 
-    The seed of the scenario does not enter, nor what was drawn before. Two models are thus compared by the same noise,
-    whose part in their difference cancels.
+    The seed of the scenario does not enter, nor what was drawn before. Two models are thus compared by the same noise.
+    What it adds to both cancels; the rest is an error that all runs have in common.
 
     >>> shared_noise("latent values", 2, 3).equal(shared_noise("latent values", 4, 3)[:2])
     True
