@@ -49,7 +49,13 @@ class ActivationMembership(ActiveMembership):
     Fields
 
     - `margin`: threshold of the unit, as a share of the way from the mean to the example.
-    - `max_examples`, `others`, `rounds`, `victims`, `runs`, `every`, `levels`: as in `gradient_ascent`.
+    - `max_examples`: examples of each client and round, at most, drawn alike whether they are in or out.
+    - `others`: whether another client is asked as well.
+    - `rounds`: which observed rounds to attack; if left out, the first after round 0 and the last.
+    - `victims`: clients attacked in each round and run.
+    - `runs`: how many runs are attacked, from run 0 on.
+    - `every`: attack only rounds that this divides, and the last; if left out, all observed ones.
+    - `levels`: `local` alone.
 
     Guarantees: deterministic; nothing is changed; the readings of a run do not depend on other runs. An answer that is
     not finite gives NaN, which does not count.

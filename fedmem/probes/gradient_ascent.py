@@ -49,7 +49,7 @@ class GradientAscent(ActiveMembership):
     Fields
 
     - `radius`: L2 norm of the ascent.
-    - `max_examples`: examples of each client and round, at most, drawn whatever their coins.
+    - `max_examples`: examples of each client and round, at most, drawn alike whether they are in or out.
     - `others`: whether another client is asked as well.
     - `rounds`: which observed rounds to attack; if left out, the first after round 0 and the last.
     - `victims`: clients attacked in each round and run.

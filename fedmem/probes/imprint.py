@@ -58,7 +58,12 @@ class Imprint(DishonestServer):
     - `steps`: numbers of local steps after which the client answers; by default, all of its steps. A client with fewer
       steps has no reading. Later steps start from thresholds that earlier ones moved.
     - `tolerance`: largest difference of an entry that counts as exact, on inputs in [0, 1].
-    - `rounds`, `victims`, `runs`, `gallery`, `every`, `levels`: as in `leakage`; levels are `local` and `sum`.
+    - `rounds`: which observed rounds to attack; if left out, the first after round 0 and the last.
+    - `victims`: clients attacked in each round and run.
+    - `runs`: how many runs are attacked, from run 0 on.
+    - `gallery`: how many images a gallery has at most, except for the references of canaries.
+    - `every`: attack only rounds that this divides, and the last; if left out, all observed ones.
+    - `levels`: where to attack: `local`, `sum` or both.
 
     Guarantees: deterministic; nothing is changed; the readings of a run do not depend on other runs.
 

@@ -37,7 +37,14 @@ class TrapWeights(DishonestServer):
 
     - `scale`: the size of positive weights against negative ones, if it is not that of the population. Smaller means
       that fewer rows activate a unit.
-    - `steps`, `tolerance`, `rounds`, `victims`, `runs`, `gallery`, `every`, `levels`: as in `imprint`.
+    - `steps`: numbers of local steps after which the client answers; by default, all of its steps.
+    - `tolerance`: largest difference of an entry that counts as exact, on inputs in [0, 1].
+    - `rounds`: which observed rounds to attack; if left out, the first after round 0 and the last.
+    - `victims`: clients attacked in each round and run.
+    - `runs`: how many runs are attacked, from run 0 on.
+    - `gallery`: how many images a gallery has at most, except for the references of canaries.
+    - `every`: attack only rounds that this divides, and the last; if left out, all observed ones.
+    - `levels`: where to attack: `local`, `sum` or both.
 
     Guarantees: deterministic; nothing is changed; the readings of a run do not depend on other runs.
 
