@@ -1,4 +1,4 @@
-"""Membership from samples alone: an example near a sample of a generative model was trained on."""
+"""Membership from samples alone: an example near a sample of a generative model is taken for a member."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fedmem.contracts.attack import Signals
 class NearestSample:
     """GAN-Leaks: minus the distance of an example from the nearest of G samples of the model; higher means member.
 
-    The attacker sees samples and no model, so that nothing but what a service publishes is needed. It reads the signal
-    `sample_distance`.
+    The attacker sees samples and no model. Without calibration it needs only what a service publishes. It reads the
+    signal `sample_distance`.
 
     - `calibrated` adds the mean distance over the other runs without the example. So an example near everything no
       longer looks like a member. The attacker then needs shadow federations;
@@ -24,7 +24,7 @@ class NearestSample:
     - NaN where the signal is NaN, and calibrated without a reference.
 
     Fields:
-        calibrated: Whether the mean of shadow federations is taken off.
+        calibrated: Whether the mean score over shadow federations is subtracted.
 
     >>> import numpy as np
     >>> distance = np.array([[0.1], [0.5], [0.2], [0.4]])

@@ -25,7 +25,7 @@ class Replay:
         extra: Rows of the store, each with the row that is trained on in all of its places.
         steps: Number of local steps; None for as many as the client did.
         draws: 0 for the draws of the client. Each other number stands for independent draws of defences, dropout and
-            noise, as an adversary has them who does not know those of the client. Where all runs have the same batches,
+            noise, as made by an adversary that does not know those of the client. Where all runs have the same batches,
             they share the draws of dropout, which then stay.
 
     >>> Replay(without=(3,)).is_unchanged, Replay().is_unchanged

@@ -33,7 +33,7 @@ class Pixels:
     Fields
 
     - `images`: the data set of images.
-    - `levels`: V. The digits have 17 levels, which keep all of them.
+    - `levels`: V. 17 levels keep all grey levels of the digits.
     - `side`: pixels on a side; each is the mean of a block of pixels. null keeps all.
 
     Guarantees:

@@ -18,7 +18,7 @@ _PAIRS = 200
 """Pairs of clients that are compared at most."""
 
 Features = Callable[[tuple[int, int], int], FloatArray]
-"""(pair, client) -> (R, d): of the client, without anything of the rest of the pair; NaN where there is none."""
+"""(pair, client) -> (R, d): features of the client, without those of the rest of the pair; NaN where there are none."""
 
 
 def client_area(
@@ -31,7 +31,7 @@ def client_area(
     scores higher, ties counted half. Features and labels are measured from their means over the clients of a run.
 
     In simulations without the attribute, with eight clients that differ strongly in all runs, the interval contained ½
-    in 88 % of cases. Where they differ little, it did in all. p held its level in both.
+    in 88 % of cases. Where they differ little, it did in all cases. p held its level in both.
 
     p is from labels that are dealt to other clients, all deals or 999 of them. The interval is the hull of a jackknife
     over clients, with the fits as they are, and of Wilson's for disjoint pairs. NaN with fewer than two clients of a

@@ -52,7 +52,7 @@ class AttributePrecision:
       new selection for each deal.
 
     Intervals are over runs and examples, with the selection as it is. They are too narrow where few guesses are
-    selected. In a simulation with 38 on each side, 86 % held the true precision, which was 0.94. Here n counts the
+    selected. In a simulation with 38 on each side, 86 % contained the true precision, which was 0.94. Here n counts the
     examples that are selected in some run. Pairs without a value, as of a diverged model, do not count.
 
     Fields:

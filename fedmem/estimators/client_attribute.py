@@ -38,13 +38,13 @@ class ClientAttribute:
     """How well the update of a client shows whether most of its rows have some value, such as a sex or a party.
 
     The signal `row_share` names the column and the value. A client is positive if its mean share of rows with the value
-    is above `threshold`. The label belongs to the client, and no coin decides it.
+    is above `threshold`. The label belongs to the client, and is not random.
 
     - `client_attribute_auc`: The probability that a positive client scores above a negative one in one run, 0 to 1.
       Ties count half, and it is ½ without leakage. n counts clients, which are few. So the interval (95 %) is by
       clients, see `fedmem.estimation.client_pairs`.
-    - `client_attribute_auc.p`: the share of labels that are dealt to other clients with an AUC at least as large; n
-      counts the deals.
+    - `client_attribute_auc.p`: the share of permuted labels of clients with an AUC at least as large; n counts the
+      permutations.
 
     `clients` = 1 is the message. Larger numbers are sums with random other clients of the round. A sum that the attack
     trains on has neither client of the pair, and a sum that it scores has one. All clients of a round have the same
@@ -77,8 +77,8 @@ class ClientAttribute:
         Measure(
             name="client_attribute_auc",
             title="AUC of client attributes",
-            means="Probability that an attack on updates scores a client with mostly rows of some value above another.",
-            is_not="It is no memorisation of rows: the attribute is one of the distribution of a client's data.",
+            means="Probability that an attack on updates scores a client with a value in most rows above one without.",
+            is_not="It is no memorisation of rows: the attribute is a fact about the distribution of a client.",
             range=(0.0, 1.0),
             null=0.5,
             direction="higher is worse",

@@ -1,4 +1,4 @@
-"""Memorisation by log-density: how much likelier an example is under models that were trained on it."""
+"""Memorisation by log-density: how much more probable an example is under models that were trained on it."""
 
 from __future__ import annotations
 

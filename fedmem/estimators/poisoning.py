@@ -104,7 +104,7 @@ class Poisoning:
             name="poison_push",
             title="probability changed by poison",
             means="Probability of the label of an example that is out, in runs with poison minus that without it.",
-            is_not="It says nothing about membership, since the example is in in none of these runs.",
+            is_not="It says nothing about membership, since none of these runs has the example.",
             unit="share",
             range=(-1.0, 1.0),
             null=0.0,

@@ -1,4 +1,4 @@
-"""Inference from updates of whether rows with some property, which is apart from the task, were trained on."""
+"""Inference from updates of whether rows with some property, unrelated to the task, were trained on."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class PropertyInference:
     """How well an update shows whether a client trained on rows with some property.
 
     The property is an injection: marked images, rows of a subgroup, or any rows with one coin at a client (`included:
-    by_client` or `together`). The coin is the label, so that every AUC compares runs with the property and runs
-    without it. In these, other rows replace those with the property.
+    by_client` or `together`). The coin is the label, so every AUC compares runs with the property and runs without
+    it. In the latter, other rows replace those with the property.
 
     - `property_auc`: The probability that a run with the property scores above one without it, at one client, 0 to 1.
       Ties count half, and it is ½ without leakage. n counts runs; of twins, the first counts. The subject is the
@@ -55,13 +55,14 @@ class PropertyInference:
     With a window (`start`, `stop`), rounds outside it show whether the property is detected where it is not.
 
     `trained_on` says on whose updates the attack is trained, in other runs. With `own` these are updates of the victim.
-    The victim's rows with the property are the same in all runs, so that the attack may know these rows and not the
-    property. With `others`, it is trained on other victims, whose rows are others: what shows then is common to rows
-    with the property. It needs two victims or more, and at level `global` all of them are in one aggregate.
+    The victim's rows with the property are the same in all runs, so the attack may recognise these rows and not the
+    property. With `others`, it is trained on other victims, whose rows are others. What it finds then is common to
+    rows with the property. It needs two victims or more, and at level `global` all of them are in one aggregate.
 
     `statistic` says what the attack reads. `update` are the features of the signal `update_features`, each sort
     divided by its length. `labels` is the control: the number of rows and of each class behind the update. Where it is
-    above ½ too, the property comes with labels or quantity, and the update may show only those. It is in the summary.
+    above ½ too, the property comes with labels or quantity, and the update may show only those. It is reported in
+    the summary only.
 
     The attack is granted what no real attacker has: other runs of the same federation, of which it knows whether the
     property was there. It is ridge regression, never trained on the two runs that it compares; see

@@ -35,8 +35,8 @@ _RECORDS: dict[str, type] = {
 def density_problems(scenario: Scenario, data: Dataset) -> list[Problem]:
     """A problem for each part that needs labels where data have none, and for a model of densities where they have.
 
-    Parts that have a meaning for densities declare it, with `densities`. All others are refused, so that no number is
-    given that nobody has thought about.
+    Parts that have a meaning for densities declare it, with `densities`. All others are refused, so that no number
+    without a meaning is reported.
     """
     model = model_declaration(scenario.model)
     if not data.modality.densities:

@@ -1,4 +1,4 @@
-"""Rows with a trigger and one label, so that the model answers with that label wherever the trigger is."""
+"""Rows with a trigger and one label, which teach a model to answer with that label where the trigger is."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Backdoor(PlacedInjection):
     """Reserve rows of other classes than `target`, with a trigger and the label `target`.
 
     The trigger of an image is a patch of the largest value in its last corner. That of a table is the largest value of
-    one column, for a category its last value. The whole backdoor is in or out by one draw. So a run has the backdoor or
-    has not. The probe `backdoor_success` compares the two on fresh rows with the trigger.
+    one column, for a category its last value. The whole backdoor is in or out by one draw. So a run has all of it or
+    none. The probe `backdoor_success` compares the two on fresh rows with the trigger.
 
     Fields
 

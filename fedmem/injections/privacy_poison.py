@@ -77,7 +77,7 @@ class PrivacyPoison(PlacedInjection):
         """The poison rows, in order of attacker."""
         attackers = self._choose_owners(clients, rng)
         if space.num_classes < 2:
-            raise ComponentError("injections", "there is one class only, so that no label contradicts another")
+            raise ComponentError("injections", "there is one class only, so no label contradicts another")
         chosen = self._choose_targets(targets, attackers, rng)
         labels = targets.examples.targets[chosen]
         others = (labels + rng.integers(1, space.num_classes, size=len(labels))) % space.num_classes

@@ -51,7 +51,7 @@ def success_from_profile(
 
     T(x) = min over epsilon of e^epsilon x + delta(epsilon), over all real epsilon. For negative ones, delta(-epsilon) =
     1 - e^-epsilon + e^-epsilon delta'(epsilon), with the profile delta' of the other direction. Each epsilon gives a
-    valid bound, so a grid is never too small. A grid point that is not finite does not count.
+    valid bound, so a minimum over a grid is never below T. A grid point that is not finite does not count.
 
     Args:
         prior: The probability of a right guess without the output, from 0 to 1.

@@ -29,7 +29,7 @@ MOVED = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationMembership(ActiveMembership):
-    """A server that sends a unit which fires for one example alone, and looks whether the client moved it.
+    """A server that sends a unit which fires for one example alone, and checks whether the client moved it.
 
     For each audit example j of an attacked client, in or out, the round of the client is replayed from a changed model.
     The federation trains as it does without the probe. One unit computes `relu(w (a - m) - margin)` with
@@ -41,7 +41,7 @@ class ActivationMembership(ActiveMembership):
     The mean of `activation` over in examples is the true positive rate of the attack. Over out examples (`coin` =
     `out`) it is the false positive rate, and in minus out is the advantage. `place` = `others` asks another client of
     the cohort that does not hold j. `active_auc` has a p from coins that are dealt again. Noise in messages moves every
-    unit, so that the attack always answers yes and its advantage is 0.
+    unit, so the attack always answers yes and its advantage is 0.
 
     What the server is granted: the example, the architecture, and a population like the clients' rows. One round asks
     about one example. The label of the example is not used.

@@ -43,7 +43,7 @@ class BackdoorSuccess:
 
     One draw decides the whole backdoor. So runs are the only trials. With R runs the interval of the difference has
     R/2 − 1 degrees of freedom. There is none with fewer than eight runs on a side, or where all values of both sides
-    are alike. For p the draw falls again, in all ways or in 999 of them.
+    are alike. For p, inclusion is drawn again, in all ways or in 999 of them.
 
     Fields
 
@@ -63,7 +63,7 @@ class BackdoorSuccess:
             name="backdoor_success",
             title="success of the backdoor",
             means="Share of fresh rows of other classes that get the target label once they carry the trigger.",
-            is_not="Without the difference from runs without the backdoor it holds the base rate of the trigger.",
+            is_not="It includes the rate without the backdoor. Only the difference is an effect of the backdoor.",
             unit="share",
             range=(0.0, 1.0),
             difference="success of the backdoor, with minus without it",
@@ -121,7 +121,7 @@ class BackdoorSuccess:
 
 
 def _decides(run: int, rows: TriggeredRows, context: Context) -> bool:
-    """Whether an attacker exists in a run, so that the draw decides something there."""
+    """Whether an attacker takes part in a run, so that its draw has an effect."""
     audit = context.federation.audit
     return bool(audit.owner_in[run, audit.kind == rows.kind].any())
 

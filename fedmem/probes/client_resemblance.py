@@ -139,12 +139,12 @@ class ClientResemblance:
         return summaries
 
     def _gallery(self, context: Context) -> tuple[NDArray[Any], IntArray]:
-        """Equally many base rows of each client, as they are compared, and the client of each."""
+        """Equally many base rows of each client, in the form in which they are compared, and the client of each."""
         federation = context.federation
         sizes = [len(rows) for rows in federation.base]
         count = min(self.rows, *sizes)
         if not count:
-            message = f"client {sizes.index(0)} has no base rows, so that no sample can resemble them; leave it out"
+            message = f"client {sizes.index(0)} has no base rows, so no sample can resemble them; leave this probe out"
             raise ComponentError("probes.client_resemblance", message)
         rng = context.stream("gallery")
         chosen = np.concatenate([rows[np.sort(rng.permutation(len(rows))[:count])] for rows in federation.base])

@@ -31,13 +31,13 @@ class Copying:
     so both are of one distribution at every owning client, whatever its data are.
 
     - `data_copying`: C_T, the rank-sum z-score of distances from T, of samples against P. Each of `cells` cells has a
-      score of its own, and their mean is weighted by the shares of P. A cell is all that is nearest to one of so many
-      random rows of T and P;
+      score of its own, and their mean is weighted by the shares of P. A cell is what is nearest to one of as
+      many random rows of T and P;
     - `authenticity`: the share of samples that are farther from their nearest row r* of T than the nearest other row of
       T is from r*;
     - `data_copying_gain`, `authenticity_gain`: the value minus that with T and P exchanged (`coin` = `out` for models,
-      `statistic` = `out` in summaries). Without copying, coins make both alike, so the difference is 0 on average for
-      any model. Copying lowers it.
+      `statistic` = `out` in summaries). Without copying, coins make both exchangeable, so the difference is 0 on
+      average for any model. Copying lowers it.
 
     All models draw with the same noise, from one stream. An attacker needs samples, and rows that may have been trained
     on. Rows with the label `place` = `owner` are of the owning client's model.
@@ -71,7 +71,7 @@ class Copying:
                 name="data_copying",
                 title="data copying (C_T)",
                 means="A z-score of how near samples are to rows that were trained on, compared with other rows.",
-                is_not="It is below 0 without copying where samples are too much alike, which in − out does not.",
+                is_not="Without copying it is also below 0 where samples are too much alike, but in − out is not.",
                 trained_on="lower",
                 digits=2,
             )
@@ -80,8 +80,8 @@ class Copying:
             Measure(
                 name="authenticity",
                 title="authenticity",
-                means="The share of samples that are farther from their nearest training row than its own nearest "
-                "neighbour.",
+                means="The share of samples that are farther from their nearest training row than the nearest other "
+                "row is from it.",
                 is_not="It is no probability of being new: samples of the true distribution have about one half.",
                 unit="share",
                 range=(0.0, 1.0),

@@ -33,7 +33,7 @@ class GradientAscent(ActiveMembership):
     - `place` = `others` asks another client of the cohort that does not hold j. It does not depend on the coin of this
       round. The model that was sent does, where j took part in earlier rounds: it starts from a lower loss;
     - `statistic` = `ascent_contrast` is the fall at the client minus that at the other one, from the same raised model.
-      It takes off how hard the example is, and what earlier rounds left of it. `passive_contrast` does so for the real
+      It removes how hard the example is, and what earlier rounds left of it. `passive_contrast` does so for the real
       round.
 
     For linear regression with rate eta and E steps on all rows, each eigenvector of the client's Hessian keeps

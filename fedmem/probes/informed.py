@@ -48,7 +48,7 @@ MEASURES = (
         is_not=_IS_NOT,
         difference="identified by an informed adversary, in − out",
         terms=(
-            ("informed adversary", "one that knows all rows but one, the client algorithm and the initial weights"),
+            ("informed adversary", "one that knows all rows but one, the client algorithm and the model that was sent"),
             ("shadow model", "a model that the adversary trains with a candidate in the place of the unknown row"),
         ),
         **_SHARE,  # type: ignore[arg-type]

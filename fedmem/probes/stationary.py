@@ -33,7 +33,7 @@ from fedmem.probes._unknown_rows import (
 
 _IS_NOT = (
     "The adversary knows every other row of the federation. Where the residual is not small, a failure says that the "
-    "model is at no optimum, and not that it shows nothing."
+    "model is at no optimum. It does not say that the model reveals nothing."
 )
 
 MEASURES = (
@@ -96,7 +96,7 @@ class Stationary:
     A federated model is rarely at one. At a client it is after many steps on all rows, with weight decay. The aggregate
     of clients with several steps is no stationary point of the sum. Elsewhere the gradient found is that of the row
     minus that of the objective divided by w. `stationary_residual` is the length of the second by that of the first.
-    The attack fails where it is not small. Readings of each example:
+    Where it is not small, the attack can fail. Readings of each example:
 
     - `stationary_identified`: 1 where the reconstruction is strictly nearer to the example than to each of the other
       `candidates`, chosen as in `informed`. If the example is exchangeable with them, chance is 1 / candidates;

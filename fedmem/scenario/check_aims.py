@@ -18,7 +18,8 @@ def _aims_at_earlier(injections: Sequence[Injection]) -> Iterator[Problem]:
         name = injection_declaration(injection).aims_at
         earlier = [other.name for other in injections[:position]]
         if name is not None and name not in earlier:
-            choice = f"use {' or '.join(dict.fromkeys(earlier))}" if earlier else "write its targets before it"
+            names = " or ".join(dict.fromkeys(earlier))
+            choice = f"use {names}" if earlier else "list the injection of its targets before it"
             yield Problem(
                 path=f"injections[{position}].aims_at", message=f"no earlier injection is called {name!r}; {choice}"
             )

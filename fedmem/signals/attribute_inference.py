@@ -263,7 +263,7 @@ def posterior_of(margin: FloatArray, prior: FloatArray) -> FloatArray:
 
 
 def exposure_of(margin: FloatArray, truth: IntArray) -> FloatArray:
-    """(T, n) log2 V − log2 rank of the true value by p(y | v), with rank 1 + those of larger p + half of equal ones.
+    """(T, n) log2 V − log2 rank of the true value by p(y | v): rank 1 + those of larger p + half of equal ones.
 
     >>> exposure_of(np.array([[[3.0, 1.0, 0.0, 0.0]]]), np.array([0])).tolist()
     [[2.0]]

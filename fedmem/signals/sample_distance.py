@@ -24,7 +24,7 @@ NEIGHBOURS = 50
 """Training rows whose mean distance from an example is the scale of its neighbourhood."""
 
 MAX_ROWS = 5000
-"""Base rows among which they are looked for; of more, so many are drawn."""
+"""The most base rows among which neighbours are searched. Of more, this many are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class SampleDistance(ObservedRounds):
     - `sample_distance`: d(x). Out runs say how near samples come to x without training on x. So in − out needs no
       threshold and no test set.
     - `sample_ratio`: d(x) / (½ m(x)), where m(x) is the mean distance of x from the 50 nearest base rows of all
-      clients. It is the distance of Carlini et al. (2023), by which an image counts as extracted if it is small.
+      clients. It is the distance of Carlini et al. (2023), who count an image as extracted if it is small.
     - `eidetic`: 1 if the ratio is below `delta`, else 0. The mean over runs with the example is the share that is
       extracted. That over runs without it is the rate of false positives. With `copies` k, a kind tells what is
       extracted of examples that are there k times.
@@ -80,7 +80,7 @@ class SampleDistance(ObservedRounds):
                 name="sample_ratio",
                 title="distance from the nearest sample, by half that from training rows",
                 means="The distance from the nearest sample over half the mean distance from the 50 nearest base rows.",
-                is_not="A small ratio is no copy where runs without the example have it as well.",
+                is_not="A small ratio shows no copying where runs without the example have it as well.",
                 range=(0.0, math.inf),
                 trained_on="lower",
             )
@@ -90,7 +90,7 @@ class SampleDistance(ObservedRounds):
                 name="eidetic",
                 title="extracted by samples (eidetic)",
                 means="The share of examples whose ratio is below the threshold delta.",
-                is_not="Without the share over runs without the example, which are false positives, it shows nothing.",
+                is_not="Runs without the example have it as well: their share is the rate of false positives.",
                 unit="share",
                 range=(0.0, 1.0),
                 trained_on="higher",
@@ -143,7 +143,7 @@ class SampleDistance(ObservedRounds):
         return {"sample_distance": distances, "sample_ratio": ratio, "eidetic": eidetic}
 
     def _base_rows(self, context: SignalContext) -> NDArray[Any]:
-        """The base rows of all clients, or so many of them, as they are compared."""
+        """The base rows of all clients, or `MAX_ROWS` of them, in the form in which they are compared."""
         federation = context.federation
         rows = np.concatenate(list(federation.base))
         if len(rows) > MAX_ROWS:

@@ -12,7 +12,7 @@ POISON = {"kind": "privacy_poison", "aims_at": "typical", "per_client": 2}
 
 def test_targets_come_before_their_poison() -> None:
     tiny(injections=[*TINY["injections"], POISON])
-    with pytest.raises(ScenarioError, match=r"no earlier injection is called 'typical'; write its targets before it"):
+    with pytest.raises(ScenarioError, match=r"'typical'; list the injection of its targets before it"):
         tiny(injections=[POISON, *TINY["injections"]])
     with pytest.raises(ScenarioError, match=r"no earlier injection is called 'other'; use random_pattern or mislabell"):
         tiny(injections=[*TINY["injections"], {**POISON, "aims_at": "other"}])
