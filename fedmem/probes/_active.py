@@ -49,6 +49,7 @@ class ActiveMembership:
 
     measures: ClassVar[tuple[Measure, ...]] = ACTIVE
     compares_held_out: ClassVar[bool] = True
+    needs_independent_runs: ClassVar[bool] = True
 
     max_examples: Annotated[int, Gt(0)] = 12
     others: bool = True

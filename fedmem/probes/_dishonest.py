@@ -220,7 +220,11 @@ class DishonestServer:
 def _gradient(
     answer: Transition, senders: Sequence[Transition], layer: FirstLayer, steps: int | None, context: Context
 ) -> FloatArray:
-    """(units, d + 1) a multiple of the gradient of the first layer: the step back to the model sent, without decay."""
+    """(units, d + 1) a multiple of the gradient of the first layer: the step back to the model sent, without decay.
+
+    The decay is that of plain local steps. Where momentum, a proximal term or a clipped update changes it, a rest
+    stays.
+    """
     schedules = [schedule_of(answer.round, sender.num_examples, context) for sender in senders]
     distances = [float(np.sum(schedule.learning_rates[:steps])) for schedule in schedules]
     sizes = [sender.num_examples for sender in senders]

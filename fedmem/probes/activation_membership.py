@@ -11,7 +11,6 @@ import numpy as np
 from annotated_types import Gt, Lt
 
 from fedmem.contracts.arrays import FloatArray, Params
-from fedmem.contracts.client import ScheduledClient
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import Reading
 from fedmem.contracts.probe import Context
@@ -24,7 +23,7 @@ RIDGE = 0.1
 """The addition to the covariance of the population, as a share of its mean variance."""
 
 MOVED = 1e-6
-"""A unit has moved if its weights changed by more than this share of their length: beyond rounding."""
+"""A unit has moved if its weights left their line by more than this share of their length: beyond rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +35,14 @@ class ActivationMembership(ActiveMembership):
     `w = C^-1 (a_j - m) / d`, where `d = (a_j - m) C^-1 (a_j - m)`. Here a_j is what arrives at the layer for example j,
     and m and C are mean and covariance of the population. The example has the projection 1. Other rows have about the
     standard deviation `1 / sqrt(d)`, so that with `margin` = 0.9 hardly any of them fires. All other units are silent.
-    A unit that never fires has a gradient of exactly 0, and `activation` says whether it moved.
+    A unit that never fires has a gradient of exactly 0. So whatever its client does to all weights alike, such as decay
+    and clipping, it keeps its direction. `activation` says whether it has left that direction.
 
     The mean of `activation` over in examples is the true positive rate of the attack. Over out examples (`coin` =
     `out`) it is the false positive rate, and in minus out is the advantage. `place` = `others` asks another client of
     the cohort that does not hold j. `active_auc` has a p from coins that are dealt again. Noise in messages moves every
-    unit, so the attack always answers yes and its advantage is 0.
+    unit, so the attack always answers yes and its advantage is 0. So do the corrections of `scaffold` and `feddyn` from
+    round 2 on, which a real server knows and would take off. There an advantage of 0 does not show protection.
 
     What the server is granted: the example, the architecture, and a population like the clients' rows. One round asks
     about one example. The label of the example is not used.
@@ -94,10 +95,8 @@ class ActivationMembership(ActiveMembership):
         asked = [(question.sender, Replay(start=start)) for question, start in zip(questions, starts, strict=True)]
         readings = []
         for question, start, outcome in zip(questions, starts, context.replays(asked), strict=True):
-            sender = question.sender
-            decayed = _unit(start, layer) * _decay(sender, context)
-            value = _has_moved(_unit(outcome.sent, layer), decayed)
-            readings.append((sender, reading(question, "activation", value, context)))
+            value = _has_turned(_unit(outcome.sent, layer), _unit(start, layer))
+            readings.append((question.sender, reading(question, "activation", value, context)))
         return readings
 
 
@@ -129,20 +128,17 @@ def _unit(model: Params, layer: FirstLayer) -> FloatArray:
     return np.concatenate(parts)
 
 
-def _decay(sender: Transition, context: Context) -> float:
-    """The share of a parameter that weight decay alone leaves over the local steps of a client."""
-    assert isinstance(context.client, ScheduledClient)
-    steps = len(context.batches_and_payload(sender)[0])
-    schedule = context.client.schedule(sender.round, steps)
-    return float(np.prod(1.0 - schedule.weight_decay * np.asarray(schedule.learning_rates)))
+def _has_turned(after: FloatArray, before: FloatArray) -> float:
+    """Whether a unit (d + 1,) has another direction than before; NaN if it is not finite.
 
+    Without a gradient, weight decay, momentum, a proximal term and a clipped update all leave a multiple of the unit
+    that was sent. A gradient is a sum of multiples of (a, 1) over rows that arrive as a, which is no such multiple.
 
-def _has_moved(after: FloatArray, before: FloatArray) -> float:
-    """Whether a unit (d + 1,) has moved from where decay alone would have left it; NaN if it is not finite.
-
-    >>> [_has_moved(np.array([1.0, value]), np.array([1.0, 2.0])) for value in (2.0, 2.1, math.nan)]
-    [0.0, 1.0, nan]
+    >>> before = np.array([1.0, -2.0])
+    >>> [_has_turned(np.array(after), before) for after in ([1.0, -2.0], [0.5, -1.0], [1.1, -1.9], [math.nan, 1.0])]
+    [0.0, 0.0, 1.0, nan]
     """
     if not np.isfinite(after).all():
         return math.nan
-    return float(np.linalg.norm(after - before) > MOVED * np.linalg.norm(before))
+    along = float(after @ before) / float(before @ before)
+    return float(np.linalg.norm(after - along * before) > MOVED * np.linalg.norm(before))

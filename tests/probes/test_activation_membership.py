@@ -35,9 +35,20 @@ def test_a_unit_fires_for_its_example_and_hardly_for_others() -> None:
     assert unit_for(mean, mean, inverse, 0.9)[1] == -1.0, "no unit fires for the mean alone"
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.01])
-def test_a_member_is_detected_after_many_steps(decay: float) -> None:
-    rows = measured(PROBE, client={**WHOLE, "weight_decay": decay})
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"client": {**WHOLE, "weight_decay": 0.1}},
+        {"client": {**WHOLE, "weight_decay": 0.1, "momentum": 0.9}},
+        {"client": {**WHOLE, "weight_decay": 0.1}, "strategy": {"kind": "fedprox", "mu": 0.5}},
+        {"client": {**WHOLE, "weight_decay": 0.1}, "defences": [{"kind": "clip", "norm": 0.01}]},
+    ],
+    ids=["plain", "decay", "momentum", "proximal", "clip"],
+)
+def test_a_member_is_detected_after_many_steps(changes: dict[str, Any]) -> None:
+    """What changes all weights alike says nothing about members, and does not hide them."""
+    rows = measured(PROBE, **{"client": WHOLE, **changes})
     true, false = rates(rows)
     assert true == 1.0
     assert false < 0.25
