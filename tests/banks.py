@@ -235,9 +235,12 @@ def make_bank(
 
 
 def with_signals(bank: Bank, names: Sequence[str]) -> Bank:
-    """The bank with these quantities of signals: the loss, or exp(−loss) where training on an example raises them."""
-    signs = {
-        measure.name: measure.trained_on for kind in kinds("signal") for measure in quantities_of(load("signal", kind))
+    """The bank with these quantities of signals: the loss, or exp(−loss) where training raises them, or for shares."""
+    shares = {
+        measure.name
+        for kind in kinds("signal")
+        for measure in quantities_of(load("signal", kind))
+        if measure.trained_on == "higher" or measure.range == (0.0, 1.0)
     }
     blocks = [
         SignalEvidence(
@@ -246,7 +249,7 @@ def with_signals(bank: Bank, names: Sequence[str]) -> Bank:
             name=name,
             run=part.run,
             client=part.client,
-            values=np.exp(-part.loss) if signs.get(name) == "higher" else part.loss,
+            values=np.exp(-part.loss) if name in shares else part.loss,
         )
         for part in bank.evidence
         if part.set == "audit"

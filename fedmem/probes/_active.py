@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -44,7 +45,7 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActiveMembership:
+class ActiveMembership(ABC):
     """Shared by probes that ask clients about single examples; see `gradient_ascent` and `activation_membership`."""
 
     measures: ClassVar[tuple[Measure, ...]] = ACTIVE
@@ -75,9 +76,9 @@ class ActiveMembership:
         """Means and differences by kind, and the AUC with its p, for each round and in the summary."""
         return [*summed_up(measurements, self.measures), *areas_of(measurements, seed)]
 
+    @abstractmethod
     def _answers(self, questions: Sequence[Question], context: Context) -> list[tuple[Transition, Reading]]:
         """The readings of all questions of a round."""
-        raise NotImplementedError
 
     def _attacked_rounds(self, context: Context) -> tuple[int, ...]:
         """The rounds to attack: by default the first after round 0 and the last."""

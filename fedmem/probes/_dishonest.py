@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
@@ -89,7 +90,7 @@ def find_isolated(cells: BoolArray) -> BoolArray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DishonestServer:
+class DishonestServer(ABC):
     """Shared by probes whose server sends another first layer; see `imprint` and `trap_weights`."""
 
     measures: ClassVar[tuple[Measure, ...]] = (*ATTACKED, *DISHONEST)
@@ -115,13 +116,13 @@ class DishonestServer:
         """One for each number of steps."""
         return max(1, len(self.steps))
 
+    @abstractmethod
     def _plan(self, arrived: FloatArray, layer: FirstLayer, count: int, rng: np.random.Generator) -> Plan:
         """The layer that is sent for so many rows, from what arrives there of the population."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _expected_share(self, plan: Plan, arrived: FloatArray, count: int, rng: np.random.Generator) -> float:
         """The expected share of rows that are alone in a cell, of `count` rows like those of the population."""
-        raise NotImplementedError
 
     def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
         """Attack the messages or sums of this round, if it is one of those to attack."""

@@ -151,10 +151,10 @@ def _project(signs: Tensor, vector: Tensor) -> Tensor:
 def _first_layer(federation: Federation) -> str:
     """The first trained parameter that is no vector; the first one where all are."""
     names = [name for name in federation.initial if name not in federation.mode.statistics]
-    return next((name for name in names if federation.initial[name].dim() > 1), names[0])
+    return next((name for name in names if federation.initial[name].shape[1:]), names[0])
 
 
 def _inputs_of_first_layer(federation: Federation) -> int:
     """The entries of a unit of it; 1 for a vector."""
     value = federation.initial[_first_layer(federation)]
-    return value.numel() // len(value) if value.dim() > 1 else 1
+    return value.numel() // len(value) if value.shape[1:] else 1

@@ -10,7 +10,7 @@ import pytest
 
 from fedmem.contracts.data import Examples
 from fedmem.contracts.deduplication import Duplicates
-from fedmem.contracts.federation import Federation, digest
+from fedmem.contracts.federation import Federation, TriggeredRows, digest
 from fedmem.contracts.ragged import Ragged
 from fedmem.contracts.training_mode import TrainingMode
 from fedmem.federation.build import build
@@ -82,6 +82,7 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
         "initials": [(), (*federation.initials[:-1], moved)],
         "counts": [{**federation.counts, "more": 1}],
     }
+    rows = federation.test.inputs[:2]
     simple: dict[str, list[Any]] = {
         "audit_start": [federation.audit_start + 1],
         "num_classes": [federation.num_classes + 1],
@@ -104,6 +105,7 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
             for parts, overlap in (([[0], [1]], 1.0), ([[0], [0]], 1.0), ([[0], [1]], 0.5))
         ],
         "mode": [TrainingMode(draws=True), TrainingMode(statistics=("norm.running_mean",))],
+        "triggers": [(TriggeredRows(kind="backdoor", target=label, clean=rows, triggered=rows),) for label in (0, 1)],
         "sources": [None, replace(present(federation.sources), sensitive=("age",))],
     }
     return {

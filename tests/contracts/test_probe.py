@@ -29,6 +29,7 @@ NESTED: dict[str, dict[str, Any]] = {
     "stationary": {"attack": LinearLayer(), "max_examples": 1},
     "verbatim": {"prefixes": (2,)},
     "copying": {"kinds": ("secret",), "samples": 5},
+    "imprint": {"bins": 16},
 }
 """What a probe needs that has no default, by kind."""
 
@@ -38,6 +39,8 @@ FEDERATIONS = dict.fromkeys(("Extraction", "Verbatim", "MaskedField", "Copying",
 OVER_RUNS = {
     "Copying": {"data_copying_gain", "authenticity_gain"},
     "ClientResemblance": {"resemblance_gain"},
+    "ActivationMembership": {"active_auc", "active_auc.p"},
+    "GradientAscent": {"active_auc", "active_auc.p"},
     "CanaryClients": {"epsilon_one_shot", "epsilon_one_shot.ceiling"},
     "Information": {"usable_information"},
     "Mechanism": {"mechanism_p"},
