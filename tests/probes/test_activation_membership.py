@@ -13,7 +13,7 @@ from fedmem.probes.activation_membership import inverse_covariance, unit_for
 from tests.probes.dishonest_helpers import measured, values
 
 PROBE: dict[str, Any] = {"kind": "activation_membership", "runs": 4, "victims": 4}
-WHOLE = {"kind": "sgd", "lr": 0.1, "epochs": 2, "batch_size": 8}
+WHOLE: dict[str, Any] = {"kind": "sgd", "lr": 0.1, "epochs": 2, "batch_size": 8}
 
 
 def rates(rows: list[Any], place: str = "owner") -> tuple[float, float]:
