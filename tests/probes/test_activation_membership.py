@@ -14,6 +14,14 @@ from tests.probes.dishonest_helpers import measured, values
 
 PROBE: dict[str, Any] = {"kind": "activation_membership", "runs": 4, "victims": 4}
 WHOLE: dict[str, Any] = {"kind": "sgd", "lr": 0.1, "epochs": 2, "batch_size": 8}
+DECAYED: dict[str, Any] = {**WHOLE, "weight_decay": 0.1}
+CHANGES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "decay": {"client": DECAYED},
+    "momentum": {"client": {**DECAYED, "momentum": 0.9}},
+    "proximal": {"client": DECAYED, "strategy": {"kind": "fedprox", "mu": 0.5}},
+    "clip": {"client": DECAYED, "defences": [{"kind": "clip", "norm": 0.01}]},
+}
 
 
 def rates(rows: list[Any], place: str = "owner") -> tuple[float, float]:
@@ -35,20 +43,10 @@ def test_a_unit_fires_for_its_example_and_hardly_for_others() -> None:
     assert unit_for(mean, mean, inverse, 0.9)[1] == -1.0, "no unit fires for the mean alone"
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"client": {**WHOLE, "weight_decay": 0.1}},
-        {"client": {**WHOLE, "weight_decay": 0.1, "momentum": 0.9}},
-        {"client": {**WHOLE, "weight_decay": 0.1}, "strategy": {"kind": "fedprox", "mu": 0.5}},
-        {"client": {**WHOLE, "weight_decay": 0.1}, "defences": [{"kind": "clip", "norm": 0.01}]},
-    ],
-    ids=["plain", "decay", "momentum", "proximal", "clip"],
-)
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
 def test_a_member_is_detected_after_many_steps(changes: dict[str, Any]) -> None:
     """What changes all weights alike says nothing about members, and does not hide them."""
-    rows = measured(PROBE, **{"client": WHOLE, **changes})
+    rows = measured(PROBE, **{"client": WHOLE} | changes)
     true, false = rates(rows)
     assert true == 1.0
     assert false < 0.25
