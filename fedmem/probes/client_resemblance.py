@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,14 +11,19 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from fedmem.contracts.arrays import FloatArray, IntArray
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure, gain_of
 from fedmem.contracts.measurement import NO_CLIENT, Labels, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.errors import ComponentError
-from fedmem.probes._clusters import difference_interval, mean_interval
+from fedmem.estimation.randomisation import two_sided
+from fedmem.probes._clusters import mean_interval
 from fedmem.probes._measures import OUT
+from fedmem.seeding import stream
+
+_DEALS = 999
+"""Deals of clients' coins behind p."""
 
 _RESEMBLANCE = Measure(
     name="resemblance",
@@ -41,7 +46,10 @@ class ClientResemblance:
 
     - `resemblance`: the mean share over clients and the runs that have them; with `statistic` = `out` over the runs
       that do not;
-    - `resemblance_gain`: their difference, null 0;
+    - `resemblance_gain`: the mean over clients of in − out, each over its own runs, null 0. Clients with runs of one
+      side alone do not count. The interval is Student's t over clients. Shares of a run sum to 1, so that no effect of
+      a run raises all of them;
+    - `resemblance_gain.p`: two-sided, from coins of clients that are dealt again; n counts the deals;
     - `gallery_accuracy`: the share of gallery rows whose nearest other row is of the same client. Chance is a
       little below 1 / N. At chance, nearest rows do not say whose a row is, and only copies can be found.
 
@@ -49,8 +57,8 @@ class ClientResemblance:
     copy of a row counts as much as its style. Distances are between pixels, and not of a network that was trained to
     recognise people, which would be a stronger attacker.
 
-    Single readings have the subject `client c`, and `coin` = `out` in runs without it. Intervals are at 95 %, by client
-    and by run. A model that has diverged has no reading. The summary is of the last observed round.
+    Single readings have the subject `client c`, and `coin` = `out` in runs without it. Intervals are at 95 %, those of
+    means by client and by run. A model that has diverged has no reading. The summary is of the last observed round.
 
     Fields
 
@@ -85,6 +93,7 @@ class ClientResemblance:
     draws_samples: ClassVar[bool] = True
     compares_clients: ClassVar[bool] = True
     counts_groups: ClassVar[bool] = True
+    needs_independent_runs: ClassVar[bool] = True
     coin_laws: ClassVar[tuple[str, ...]] = ("balanced", "rate", "owen", "beta")
 
     samples: Annotated[int, Gt(0)] = 200
@@ -132,7 +141,7 @@ class ClientResemblance:
         summaries: list[Measurement] = []
         for round_number in rounds:
             of_round = [one for one in measurements if one.round_number == round_number]
-            for reading in _readings(of_round):
+            for reading in _readings(of_round, seed):
                 level: Level = of_round[0].level
                 one = replace(of_round[0], run=None, level=level, client=NO_CLIENT, round=round_number, reading=reading)
                 summaries += [one, *([replace(one, round=None)] if round_number == rounds[-1] else [])]
@@ -180,7 +189,7 @@ def gallery_accuracy(distances: FloatArray, owner: IntArray) -> float:
     return float((nearest * (owner[:, None] == owner)).sum(axis=1).mean())
 
 
-def _readings(measurements: Sequence[Measurement]) -> list[Reading]:
+def _readings(measurements: Sequence[Measurement], seed: int) -> list[Reading]:
     """The readings over all models of a round."""
     sides: dict[str, list[tuple[float, str, int]]] = {"": [], OUT: []}
     accuracies: list[Reading] = []
@@ -198,10 +207,62 @@ def _readings(measurements: Sequence[Measurement]) -> list[Reading]:
         value = float(np.mean(values))
         readings.append(Reading(metric="resemblance", value=value, low=low, high=high, n=len(values), labels=labels))
     if len(columns) == 2:
-        (ins, in_clients, in_runs), (outs, out_clients, out_runs) = columns[""], columns[OUT]
-        first, second = np.array(ins), np.array(outs)
-        ends = difference_interval(first, second, (in_clients, out_clients), (in_runs, out_runs))
-        low, high = (float(np.clip(end, -1, 1)) for end in ends)
-        value, n = float(first.mean() - second.mean()), len(first) + len(second)
-        readings.append(Reading(metric="resemblance_gain", value=value, low=low, high=high, n=n))
+        shares, present = _by_client(columns)
+        readings += gain_readings("resemblance_gain", shares, present, seed)
     return readings + accuracies[:1]
+
+
+def _by_client(columns: Mapping[str, Sequence[Sequence[Any]]]) -> tuple[FloatArray, BoolArray]:
+    """Shares (R, N), NaN where there is none, and whether the run has the client (R, N)."""
+    clients = sorted({client for _, subjects, _ in columns.values() for client in subjects})
+    runs = sorted({run for _, _, of_runs in columns.values() for run in of_runs})
+    shares = np.full((len(runs), len(clients)), np.nan)
+    present = np.zeros(shares.shape, dtype=bool)
+    for side, (values, subjects, of_runs) in columns.items():
+        places = np.searchsorted(runs, of_runs), np.searchsorted(clients, subjects)
+        shares[places], present[places] = values, side != OUT
+    return shares, present
+
+
+def gain_readings(metric: str, shares: FloatArray, present: BoolArray, seed: int) -> list[Reading]:
+    """The mean over clients of in − out, with its interval and p, from shares (R, N) and coins (R, N).
+
+    >>> shares, present = np.array([[0.5, 0.1], [0.3, 0.3]]), np.array([[True, False], [False, True]])
+    >>> [(one.metric, round(one.value, 3), one.n) for one in gain_readings("gain", shares, present, 0)]
+    [('gain', 0.2, 4), ('gain.p', 0.57, 999)]
+    """
+    gains = gains_of_clients(shares, present)
+    known = np.isfinite(gains)
+    if not known.any():
+        return []
+    ends = mean_interval(gains[known], np.flatnonzero(known).tolist())
+    low, high = (float(np.clip(end, -1, 1)) for end in ends)
+    n = int(np.isfinite(shares[:, known]).sum())
+    rng = stream(seed, "deals of clients")
+    dealt = [np.nanmean(gains_of_clients(shares, deal_clients(shares, present, rng))[known]) for _ in range(_DEALS)]
+    value = float(gains[known].mean())
+    p = two_sided(np.array([value, *dealt]))
+    return [
+        Reading(metric=metric, value=value, low=low, high=high, n=n),
+        Reading(metric=f"{metric}.p", value=p, n=_DEALS),
+    ]
+
+
+def gains_of_clients(shares: FloatArray, present: BoolArray) -> FloatArray:
+    """(N,) the mean share over runs with a client minus that over runs without it; NaN without runs of a side."""
+    is_read = np.isfinite(shares)
+    values = np.where(is_read, shares, 0.0)
+    sides = [np.sum(values * side, axis=0) for side in (present, ~present)]
+    counts = [np.sum(is_read & side, axis=0) for side in (present, ~present)]
+    has_both = (counts[0] > 0) & (counts[1] > 0)
+    means = [total / np.maximum(count, 1) for total, count in zip(sides, counts, strict=True)]
+    return np.asarray(np.where(has_both, means[0] - means[1], np.nan))
+
+
+def deal_clients(shares: FloatArray, present: BoolArray, rng: np.random.Generator) -> BoolArray:
+    """(R, N) coins of clients dealt again among the runs that are read, with as many in."""
+    dealt = present.copy()
+    for client in range(shares.shape[1]):
+        read = np.flatnonzero(np.isfinite(shares[:, client]))
+        dealt[read, client] = present[rng.permutation(read), client]
+    return dealt

@@ -12,7 +12,13 @@ import fedmem
 from fedmem.contracts.measurement import Measurement
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.modalities.images import Images
-from fedmem.probes.client_resemblance import ClientResemblance, gallery_accuracy, shares_of_clients
+from fedmem.probes.client_resemblance import (
+    ClientResemblance,
+    gain_readings,
+    gains_of_clients,
+    gallery_accuracy,
+    shares_of_clients,
+)
 from tests.banks import coins
 from tests.probes.test_copying import Gallery, rows_of, transition
 from tests.tiny import tiny
@@ -76,6 +82,56 @@ def test_a_fresh_sampler_has_no_difference() -> None:
     triples = np.array([summary(seed, memorises=False)[0]["resemblance_gain", ""] for seed in range(16)])
     assert ((triples[:, 1] <= 0) & (triples[:, 2] >= 0)).sum() >= 13
     assert abs(triples[:, 0].mean()) < 3.5 * triples[:, 0].std(ddof=1) / 4
+
+
+def bank_of_shares(seed: int, effect: float, runs: int = 8, clients: int = 5) -> tuple[Any, Any]:
+    """Shares (R, N) of 200 samples by clients that are common or rare, more by `effect` in runs with them."""
+    rng = np.random.default_rng(seed)
+    present = coins(runs, clients, rng)
+    weights = rng.dirichlet(np.full(clients, 2.0)) * (1 + effect * present)
+    weights *= np.exp(0.2 * rng.standard_normal(weights.shape))
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.stack([rng.multinomial(200, row) for row in weights]) / 200, present
+
+
+def test_gain_is_the_mean_over_clients() -> None:
+    shares = np.array([[0.5, 0.1, 0.4], [0.3, 0.3, np.nan], [0.9, 0.1, 0.4]])
+    present = np.array([[True, False, True], [False, True, True], [True, True, True]])
+    assert gains_of_clients(shares, present)[:2].tolist() == pytest.approx([0.4, 0.1])
+    assert np.isnan(gains_of_clients(shares, present)[2])  # there are no runs without it
+    gain, p = gain_readings("gain", shares, present, 0)
+    assert (gain.value, gain.n, p.n) == (pytest.approx(0.25), 6, 999)
+
+
+def test_common_clients_do_not_widen_the_interval() -> None:
+    """Of two banks with one noise, the one whose clients are equally common has no narrower interval."""
+    shares, present = bank_of_shares(0, 0.5)
+    shift = np.array([0.0, 0.1, 0.2, 0.3, 0.4])
+    first, second = (gain_readings("gain", values, present, 0)[0] for values in (shares, shares + shift))
+    assert (second.value, second.low, second.high) == pytest.approx((first.value, first.low, first.high))
+
+
+def test_a_doubled_share_is_found_in_eight_runs() -> None:
+    found = [gain_readings("gain", *bank_of_shares(seed, 1.0), 0) for seed in range(20)]
+    assert sum(gain.low > 0 for gain, _ in found) >= 14
+    assert sum(p.value <= 0.05 for _, p in found) >= 18
+
+
+def test_no_effect_is_not_found() -> None:
+    found = [gain_readings("gain", *bank_of_shares(seed, 0.0), 0) for seed in range(40)]
+    assert sum(gain.low <= 0 <= gain.high for gain, _ in found) >= 35
+    assert sum(p.value <= 0.05 for _, p in found) <= 5
+
+
+def test_a_single_client_or_equal_shares_have_no_interval() -> None:
+    shares, present = bank_of_shares(0, 0.0)
+    (alone, _) = gain_readings("gain", shares[:, :1], present[:, :1], 0)
+    assert np.isnan([alone.low, alone.high]).all()
+    equal, p = gain_readings("gain", np.full((8, 5), 0.2), present, 0)
+    assert equal.value == pytest.approx(0)
+    assert np.isnan([equal.low, equal.high]).all()
+    assert p.value == 1
+    assert gain_readings("gain", shares, np.ones_like(present), 0) == []
 
 
 def test_gallery_without_identity_is_at_chance() -> None:
