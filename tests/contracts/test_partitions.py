@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.data import Dataset, Partition
+from fedmem.datasets.randomised import Randomised
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
 from fedmem.scenario import catalogue
@@ -20,8 +21,9 @@ def make(kind: str) -> Partition:
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    """As many natural owners as clients, so that the natural partition has its answer too."""
-    return Synthetic(rows=600, classes=4, groups=CLIENTS).load(np.random.default_rng(0))
+    """As many natural owners as clients, and a column with two values: each partition has its answer."""
+    base = Synthetic(rows=600, classes=4, groups=CLIENTS)
+    return Randomised(base=base, labels=0.4).load(np.random.default_rng(0))
 
 
 @every_partition
