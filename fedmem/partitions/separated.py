@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedmem.contracts.arrays import IntArray
+from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.data import Dataset, Partition
 from fedmem.errors import ComponentError
 from fedmem.partitions.iid import IID
@@ -69,7 +69,7 @@ class Separated:
                 raise ComponentError(error.path.replace("partition", "partition.base", 1), error.message) from error
         return parts
 
-    def _has_value(self, data: Dataset, rows: IntArray) -> np.ndarray:
+    def _has_value(self, data: Dataset, rows: IntArray) -> BoolArray:
         """(n,) whether each of these rows has the value."""
         columns = {**data.columns, **data.sensitive}
         if self.column not in columns:
@@ -79,7 +79,7 @@ class Separated:
                 f"the data have no column {self.column!r}{did_you_mean(self.column, columns)}; columns: {names}",
             )
         texts = np.asarray(columns[self.column])[rows].astype(str)
-        has_value = texts == self.value
+        has_value: BoolArray = texts == self.value
         if has_value.all() or not has_value.any():
             values = np.unique(texts)
             more = ", …" if len(values) > 10 else ""
