@@ -12,7 +12,7 @@ try:
     import typer
 
     from fedmem import interrupts
-    from fedmem.cli import attack, catalogue, demo, doctor, export, new, runs, studies, top, transfer, view
+    from fedmem.cli import attack, catalogue, demo, doctor, export, new, runs, studies, study, top, transfer, view
     from fedmem.cli.app import app
 except KeyboardInterrupt:
     # so early that nothing has been started
@@ -20,7 +20,7 @@ except KeyboardInterrupt:
 
 __all__ = ["app", "main"]
 
-COMMANDS = (demo, runs, top, studies, export, transfer, view, catalogue, attack, new, doctor)
+COMMANDS = (demo, runs, top, studies, study, export, transfer, view, catalogue, attack, new, doctor)
 """The modules of the commands: importing them adds their commands to `app`."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +101,7 @@ def _sweep(file: Path, source: Source, vary: Sequence[str], overrides: Sequence[
 
 def _lines(study: _Study) -> Iterator[tuple[str, str]]:
     from fedmem.scenario.caveats import caveats
+    from fedmem.studies.cost import price_text
     from fedmem.studies.reading_notes import few_seeds_warning
 
     cost, times = study.cost, max(1, study.trials)
@@ -121,21 +121,10 @@ def _lines(study: _Study) -> Iterator[tuple[str, str]]:
         yield "warning", text
     like = ", if every trial is like the first setting" if study.trials else ""
     yield "training", f"{count(times * cost.runs, 'run')}, {count(times * cost.steps, 'local step')}{like}"
-    yield "time", _time_text(cost, times)
+    yield "time", price_text(cost, cost.processes, times)
     yield (
         "memory",
         f"about {bytes_text(cost.memory)} in a process that runs one scenario at a time"
         + (f", so up to {bytes_text(cost.memory * cost.processes)} in {cost.processes}" * (cost.processes > 1)),
     )
     yield "disk", f"about {bytes_text(times * cost.disk)}"
-
-
-def _time_text(cost: StudyCost, times: int) -> str:
-    """Hours, and how they were found."""
-    from fedmem.studies.cost import UNTIMED, time_text
-
-    if not cost.runs:
-        return "none: everything is finished"
-    if math.isnan(cost.seconds):
-        return UNTIMED
-    return time_text(times * cost.seconds, cost.processes, cost.timed_runs)

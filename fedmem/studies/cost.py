@@ -127,6 +127,15 @@ def time_text(seconds: float, processes: int, timed_runs: int) -> str:
     )
 
 
+def price_text(cost: StudyCost, processes: int, times: int = 1) -> str:
+    """The time of a study that is run so many times in so many processes, and how it was found."""
+    if not cost.runs:
+        return "none: everything is finished"
+    if math.isnan(cost.seconds):
+        return UNTIMED
+    return time_text(times * cost.seconds, processes, cost.timed_runs)
+
+
 def _text(scenario: Scenario) -> str:
     """The settings that mainly decide the time of a step, as text."""
     content = scenario.dump()

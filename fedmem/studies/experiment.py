@@ -70,13 +70,13 @@ def cell_results(
     Processes are spawned, since torch does not survive a fork. With `--on`, all cells train their runs there.
     """
     options.out.mkdir(parents=True, exist_ok=True)
-    with _trained_on(options.on), ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+    with trained_on(options.on), ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(work, *cell, out=options.out, settings=options.set) for cell in cells]
         return [future.result() for future in futures]
 
 
 @contextmanager
-def _trained_on(name: str | None) -> Iterator[None]:
+def trained_on(name: str | None) -> Iterator[None]:
     """Where runs are trained until the block ends, by this process and by those that it starts."""
     from fedmem.execution.backends import backend_of
     from fedmem.execution.backends.choice import VARIABLE

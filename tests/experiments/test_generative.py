@@ -84,8 +84,8 @@ def test_committed_tables_have_all_kinds_and_seeds(committed: pd.DataFrame) -> N
     results = pd.read_csv(FOLDER / "results.csv")
     assert set(results.kind) == set(KINDS)
     assert results.seeds.min() >= 5
-    assert len(run.SEEDS) >= 5
-    assert 0 not in run.SEEDS
+    assert len(run.STUDY.seeds) >= 5
+    assert 0 not in run.STUDY.seeds
     assert set(committed.claim) == {claim.words for claim in gates.CLAIMS}
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fedmem.studies.experiment import stale_intervals
+from fedmem.studies.page_text import filled_page
 
 EXPERIMENTS = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "experiments").glob("*/run.py"))
 
@@ -17,10 +19,17 @@ def test_every_interval_of_the_page_is_in_its_tables(folder: Path) -> None:
     assert stale_intervals(folder) == []
 
 
+@pytest.mark.parametrize("folder", [f for f in EXPERIMENTS if (f / "page.md").exists()], ids=lambda folder: folder.name)
+def test_the_page_is_its_text_with_the_numbers_of_its_tables(folder: Path) -> None:
+    tables = {path.stem: pd.read_csv(path) for path in folder.glob("*.csv")}
+    text = (folder / "page.md").read_text(encoding="utf-8")
+    assert filled_page(text, tables) == (folder / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
 def test_the_frame_is_shared(folder: Path) -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
-    assert "fedmem.studies.experiment" in code
+    assert "fedmem.studies.experiment" in code or "fedmem.studies.study" in code
     assert not re.search(
         r"ArgumentParser\(|ProcessPoolExecutor|FigureCanvasAgg|savefig|to_csv|def holm|def verdict", code
     )

@@ -1,0 +1,133 @@
+"""The page of a study from its text, `page.md`, in which each number is a reference to a row of a table.
+
+    Samples copy: {{gates claim="samples come nearer" level=global}}.
+
+A reference names a table and the columns that choose one row of it. It becomes the value of the row with its interval.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedmem.errors import Problem, ScenarioError
+from fedmem.studies.experiment import verdict_cells
+from fedmem.wording import did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEXT, PAGE = "page.md", "README.md"
+
+_REFERENCE = re.compile(r"\{\{(.+?)\}\}", re.DOTALL)
+
+_VALUES = ("value", "mean", "share", "estimate")
+"""The columns that are the value of a row, the first that a table has."""
+
+
+def write_page(folder: Path) -> None:
+    """Write `README.md` from `page.md` and the tables of a folder; nothing where it has no such text.
+
+    Errors: `ScenarioError` with every reference that does not choose one row.
+    """
+    import pandas as pd
+
+    if not (folder / TEXT).exists():
+        return
+    tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+    text = (folder / TEXT).read_text(encoding="utf-8")
+    (folder / PAGE).write_text(filled_page(text, tables, str(folder / TEXT)), encoding="utf-8")
+
+
+def filled_page(text: str, tables: Mapping[str, pd.DataFrame], source: str = TEXT) -> str:
+    """The text with the number of each reference in its place.
+
+    Beside columns of the table, a reference may have these words. A value with spaces is written in quotation marks.
+
+    - `show=NAME`: the value of this column without an interval, such as `verdict` or `seeds`;
+    - `of=NAME`: the column of the value, whose interval is in `NAME_low` and `NAME_high`;
+    - `digits=N`: digits after the point, 2 by default;
+    - `times=X`: a factor, such as 100 for percent and -1 for the opposite direction.
+
+    `{{verdicts gates}}` shows all claims of a table, a line each: the difference, interval and verdict at both levels.
+    Further words choose rows, as in other references.
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"level": ["local", "global"], "mean": [0.5, 0.123], "low": 0.1, "high": 0.9})
+    >>> filled_page("It is {{gates level=global}}.", {"gates": table})
+    'It is 0.12 [0.10, 0.90].'
+    >>> filled_page("It is {{gates level=global show=mean digits=1 times=100}} %.", {"gates": table})
+    'It is 12.3 %.'
+
+    Errors: `ScenarioError` with every reference that does not choose one row.
+    """
+    problems = []
+
+    def fill(match: re.Match[str]) -> str:
+        try:
+            return _reference_text(match[1], tables)
+        except ValueError as error:
+            line = text.count("\n", 0, match.start()) + 1
+            problems.append(Problem(path="", message=str(error), source=f"{source}, line {line}: {match[0]}"))
+            return match[0]
+
+    filled = _REFERENCE.sub(fill, text)
+    if problems:
+        raise ScenarioError(problems)
+    return filled
+
+
+def _reference_text(reference: str, tables: Mapping[str, pd.DataFrame]) -> str:
+    """The text of one reference. Errors: `ValueError` that says what is wrong with it."""
+    import pandas as pd
+
+    name, *words = shlex.split(reference.replace("\n", " "))
+    is_verdicts = name == "verdicts" and bool(words)
+    if is_verdicts:
+        name, *words = words
+    if name not in tables:
+        raise ValueError(f"no table {name}; choose from: {', '.join(tables)}{did_you_mean(name, tables)}")
+    options = {"show": "", "of": "", "digits": "2", "times": "1"}
+    rows = tables[name]
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"{word} should be column=value")
+        if key in options and key not in rows:
+            options[key] = value
+            continue
+        if key not in rows:
+            raise ValueError(f"no column {key}; choose from: {', '.join(rows)}{did_you_mean(key, list(rows))}")
+        column = rows[key]
+        is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+        rows = rows[column == float(value)] if is_number else rows[column.astype(str) == value]
+    if is_verdicts:
+        return "\n".join(f"| {claim} {verdict_cells(found)}" for claim, found in rows.groupby("claim", sort=False))
+    if len(rows) != 1:
+        raise ValueError(f"{len(rows)} rows of {name} have these values; give those that choose one")
+    row = rows.iloc[0]
+    digits, times = int(options["digits"]), float(options["times"])
+    if options["show"]:
+        shown = _cell(row, options["show"])
+        return shown if isinstance(shown, str) else _number(float(shown) * times, digits)
+    of = options["of"] or next((column for column in _VALUES if column in row), "")
+    value = _cell(row, of)
+    low, high = (row.get(f"{of}_{end}", row.get(end)) for end in ("low", "high"))
+    if pd.isna(value) or low is None or pd.isna(low):
+        return "undefined" if pd.isna(value) else _number(float(value) * times, digits)
+    low, high = sorted((float(low) * times, float(high) * times))
+    return f"{_number(float(value) * times, digits)} [{_number(low, digits)}, {_number(high, digits)}]"
+
+
+def _cell(row: pd.Series, column: str) -> object:
+    if column not in row:
+        raise ValueError(f"no column {column or 'of a value'}; choose from: {', '.join(map(str, row.index))}")
+    return row[column]
+
+
+def _number(value: float, digits: int) -> str:
+    """A number with so many digits and a minus sign; −0.00 says that the end of an interval is below 0."""
+    return f"{value:.{digits}f}".replace("-", "−")

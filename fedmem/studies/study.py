@@ -1,0 +1,192 @@
+"""A study: a question, the cells whose results answer it, their price, and the tables, figure and page that follow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, is_dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedmem.errors import Problem, ScenarioError
+from fedmem.studies.experiment import trained_on, write_results
+from fedmem.studies.experiment_figure import TableFigure
+from fedmem.wording import did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fedmem.scenario.scenario import Scenario
+    from fedmem.studies.cost import StudyCost
+
+CellArguments = tuple[Any, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A question that one command answers, `fedmem study run NAME`: `STUDY` in the `run.py` of a folder.
+
+    A cell is a tuple of arguments. `work` is called with them and with `out` and `settings`: the folder of finished
+    runs, and `path=value` texts for every scenario. It runs its scenarios by `fedmem.run`, which trains nothing twice,
+    so that an interrupted study goes on where it was.
+
+    Attributes:
+        question: One sentence that ends with a question mark.
+        seeds: Those of the tables on its page.
+        cells: The cells of some seeds, in the order of their results.
+        work: The results of one cell. It has to be a function of a module, since it is called in other processes.
+        scenarios: The scenarios that `work` would run for a cell and settings: what is known before anything is run.
+        tables: The tables by name, from the results of all cells.
+        figures: Drawn from the tables.
+        digits: Significant digits of the tables.
+        shown: Name of the table that is printed, the one with the verdicts; "" prints none.
+        unpriced: What `work` runs beyond `scenarios`, since it depends on results; "" if nothing.
+    """
+
+    question: str
+    seeds: Sequence[int]
+    cells: Callable[[Sequence[int]], Iterable[CellArguments]]
+    work: Callable[..., Any]
+    scenarios: Callable[..., Iterable[Scenario]]
+    tables: Callable[[list[Any]], Mapping[str, pd.DataFrame]]
+    figures: Sequence[TableFigure] = ()
+    digits: int = 4
+    shown: str = "gates"
+    unpriced: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """Choices of one run of a study.
+
+    Attributes:
+        seeds: None are those of the study.
+        only: Cells with these words among their arguments; none are all.
+        settings: `path=value` in every scenario.
+        out: Where finished runs are found and go.
+        jobs: Processes that train at a time.
+        on: Where runs are trained: forks, processes, ray or ray:ADDRESS; None is the choice of each scenario.
+        hours: No cell begins later than this after the start; None for no limit.
+    """
+
+    seeds: Sequence[int] | None = None
+    only: Sequence[str] = ()
+    settings: Sequence[str] = ()
+    out: Path = Path("runs")
+    jobs: int = 1
+    on: str | None = None
+    hours: float | None = None
+
+
+def cells_of(study: Study, options: StudyOptions) -> list[CellArguments]:
+    """The cells of these options.
+
+    Errors: `ScenarioError` where a word of `only` is no argument of any cell.
+    """
+    cells = list(study.cells(study.seeds if options.seeds is None else options.seeds))
+    words = {word for cell in cells for word in _words(cell)}
+    if unknown := [word for word in options.only if word not in words]:
+        raise ScenarioError(
+            [
+                Problem(
+                    path="",
+                    message=f"no cell of this study has it; choose from: {', '.join(sorted(words)) or 'none'}"
+                    + did_you_mean(word, words),
+                    source=f"--only {word}",
+                )
+                for word in unknown
+            ]
+        )
+    return [cell for cell in cells if not options.only or _words(cell) & set(options.only)]
+
+
+def _words(cell: CellArguments) -> set[str]:
+    """The texts among the arguments of a cell, and among the fields of those that are records."""
+    values = [
+        value for argument in cell for value in (vars(argument).values() if is_dataclass(argument) else [argument])
+    ]
+    return {value for value in values if isinstance(value, str)}
+
+
+def price(study: Study, options: StudyOptions) -> StudyCost:
+    """The cost of the scenarios that are known beforehand and not finished, by a short timing.
+
+    Errors: `ScenarioError` with everything that is wrong in any scenario.
+    """
+    from fedmem.studies.cost import cost_of
+    from fedmem.studies.grid import Cell
+
+    scenarios = {
+        scenario.id: scenario
+        for cell in cells_of(study, options)
+        for scenario in study.scenarios(*cell, settings=options.settings)
+    }
+    cells = [Cell(setting=(), seed=scenario.seed, scenario=scenario) for scenario in scenarios.values()]
+    return cost_of(cells, sorted({cell.seed for cell in cells}), options.out)
+
+
+def run_study(
+    study: Study, options: StudyOptions, report: Callable[[str], None] = lambda text: None
+) -> Mapping[str, pd.DataFrame] | None:
+    """The tables of a study; None where `hours` ended before the last cell began.
+
+    Args:
+        study: What is run.
+        options: Its seeds and cells, and where they run.
+        report: Called with a line after each cell.
+    """
+    cells = cells_of(study, options)
+    results = _results(study, cells, options, report)
+    if len(results) < len(cells):
+        return None
+    return study.tables([results[nth] for nth in range(len(cells))])
+
+
+def write_study(study: Study, folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write the tables and figures of a study, and its page where the folder has the text of one."""
+    from fedmem.studies.page_text import write_page
+
+    write_results(folder, tables, study.figures, digits=study.digits)
+    write_page(folder)
+
+
+def _results(
+    study: Study, cells: Sequence[CellArguments], options: StudyOptions, report: Callable[[str], None]
+) -> dict[int, Any]:
+    """The results of the cells that began in time, by their number; each in a fresh process."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + 3600 * options.hours if options.hours is not None else None
+    results: dict[int, Any] = {}
+    # spawned, since torch does not survive a fork
+    with trained_on(options.on), ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        waiting = list(enumerate(cells))
+        running: dict[Future[Any], int] = {}
+        while running or waiting:
+            while waiting and len(running) < options.jobs and (end is None or time.monotonic() < end):
+                nth, cell = waiting.pop(0)
+                running[pool.submit(study.work, *cell, out=options.out, settings=options.settings)] = nth
+            if not running:
+                break
+            for future in _wait_for_any(running):
+                nth = running.pop(future)
+                results[nth] = future.result()
+                report(f"{len(results)} of {len(cells)} cells: {cell_text(cells[nth])}")
+    return results
+
+
+def _wait_for_any(running: Iterable[Future[Any]]) -> set[Future[Any]]:
+    """Those that are done, as soon as one is."""
+    from concurrent.futures import FIRST_COMPLETED, wait
+
+    return wait(running, return_when=FIRST_COMPLETED).done
+
+
+def cell_text(cell: CellArguments) -> str:
+    """A cell in a line of progress.
+
+    >>> cell_text(("digits", 3)), cell_text(())
+    ('digits, 3', 'all')
+    """
+    return ", ".join(map(str, cell)) or "all"

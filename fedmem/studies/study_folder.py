@@ -1,0 +1,63 @@
+"""The folder of a study: `run.py` with `STUDY`, its tables, figure and page."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from fedmem.errors import Problem, ScenarioError
+from fedmem.studies.study import Study
+from fedmem.wording import did_you_mean
+
+ROOT = "experiments"
+"""The folder of studies in a clone."""
+
+
+def study_names(root: Path = Path(ROOT)) -> tuple[str, ...]:
+    """The names of all studies in a folder.
+
+    >>> study_names(Path("/nowhere"))
+    ()
+    """
+    return tuple(sorted(path.parent.name for path in root.glob("*/run.py")))
+
+
+def find_study(name: str) -> tuple[Study, Path]:
+    """The study of a name, or of the path of a folder, and this folder.
+
+    Its `run.py` is imported as a module of the folder above it, so that other processes can import it too.
+
+    Errors: `ScenarioError` where there is none.
+    """
+    folder = (Path(ROOT) / name if name == Path(name).name else Path(name)).resolve()
+    if not (folder / "run.py").is_file():
+        names = study_names()
+        where = f"choose from: {', '.join(names)}" if names else f"this folder has no {ROOT}/NAME/run.py; use a clone"
+        raise _wrong(name, f"no such study{did_you_mean(name, names)}; {where}")
+    module = _import_run(folder)
+    study = getattr(module, "STUDY", None)
+    if not isinstance(study, Study):
+        raise _wrong(name, f"{folder / 'run.py'} has no STUDY = Study(...) of fedmem.studies.study")
+    return study, folder
+
+
+def _import_run(folder: Path) -> object:
+    """The module `run` of a folder: of the package that the folder is in, or else of the folder itself."""
+    package = (folder.parent / "__init__.py").is_file()
+    root, name = (
+        (folder.parent.parent, f"{folder.parent.name}.{folder.name}.run")
+        if package
+        else (
+            folder.parent,
+            f"{folder.name}.run",
+        )
+    )
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    importlib.invalidate_caches()
+    return importlib.import_module(name)
+
+
+def _wrong(name: str, message: str) -> ScenarioError:
+    return ScenarioError([Problem(path="", message=message, source=name)])

@@ -1,0 +1,42 @@
+"""Tests of `fedmem/studies/study_folder.py`: studies by name and by path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedmem.errors import ScenarioError
+from fedmem.studies.study import Study
+from fedmem.studies.study_folder import find_study, study_names
+from tests.studies.study_folder_helpers import study_folder
+
+CLONE = Path(__file__).resolve().parents[2]
+
+
+def test_names_are_those_of_folders_with_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CLONE)
+    names = study_names()
+    assert "generative" in names
+    assert "sweeps" not in names
+    study, folder = find_study("generative")
+    assert study.question.endswith("?")
+    assert folder == CLONE / "experiments" / "generative"
+
+
+def test_study_of_a_user_is_found_by_its_path(tmp_path: Path) -> None:
+    folder = study_folder(tmp_path, "mine_by_path")
+    study, found = find_study(str(folder))
+    assert isinstance(study, Study)
+    assert found == folder
+
+
+def test_missing_studies_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CLONE)
+    with pytest.raises(ScenarioError, match="did you mean 'generative'"):
+        find_study("generativ")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ScenarioError, match="use a clone"):
+        find_study("generative")
+    with pytest.raises(ScenarioError, match="has no STUDY"):
+        find_study(str(study_folder(tmp_path, "mine_empty", code="")))
