@@ -7,11 +7,12 @@ A reference names a table and the columns that choose one row of it. It becomes 
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedmem.errors import Problem, ScenarioError
 from fedmem.studies.experiment import verdict_cells
@@ -99,33 +100,42 @@ def _reference_text(reference: str, tables: Mapping[str, pd.DataFrame]) -> str:
         if key in options and key not in rows:
             options[key] = value
             continue
-        if key not in rows:
-            raise ValueError(f"no column {key}; choose from: {', '.join(rows)}{did_you_mean(key, list(rows))}")
-        column = rows[key]
+        column = rows[_known(key, rows)]
         is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
         rows = rows[column == float(value)] if is_number else rows[column.astype(str) == value]
     if is_verdicts:
         return "\n".join(f"| {claim} {verdict_cells(found)}" for claim, found in rows.groupby("claim", sort=False))
     if len(rows) != 1:
         raise ValueError(f"{len(rows)} rows of {name} have these values; give those that choose one")
-    row = rows.iloc[0]
+    return _row_text(rows, options)
+
+
+def _row_text(rows: pd.DataFrame, options: Mapping[str, str]) -> str:
+    """One row as these options show it."""
+    import pandas as pd
+
     digits, times = int(options["digits"]), float(options["times"])
+    row: dict[str, Any] = {str(name): value for name, value in rows.iloc[0].items()}
     if options["show"]:
-        shown = _cell(row, options["show"])
-        return shown if isinstance(shown, str) else _number(float(shown) * times, digits)
-    of = options["of"] or next((column for column in _VALUES if column in row), "")
-    value = _cell(row, of)
-    low, high = (row.get(f"{of}_{end}", row.get(end)) for end in ("low", "high"))
-    if pd.isna(value) or low is None or pd.isna(low):
-        return "undefined" if pd.isna(value) else _number(float(value) * times, digits)
-    low, high = sorted((float(low) * times, float(high) * times))
-    return f"{_number(float(value) * times, digits)} [{_number(low, digits)}, {_number(high, digits)}]"
+        shown = row[_known(options["show"], rows)]
+        return shown if isinstance(shown, str) else _number(shown * times, digits)
+    of = _known(options["of"] or next((column for column in _VALUES if column in row), "value"), rows)
+    low, high = (row.get(f"{of}_{end}", row.get(end, math.nan)) for end in ("low", "high"))
+    if pd.isna(row[of]):
+        return "undefined"
+    value = _number(row[of] * times, digits)
+    if pd.isna(low) or pd.isna(high):
+        return value
+    low, high = sorted((low * times, high * times))
+    return f"{value} [{_number(low, digits)}, {_number(high, digits)}]"
 
 
-def _cell(row: pd.Series, column: str) -> object:
-    if column not in row:
-        raise ValueError(f"no column {column or 'of a value'}; choose from: {', '.join(map(str, row.index))}")
-    return row[column]
+def _known(column: str, rows: pd.DataFrame) -> str:
+    """A column that a table has. Errors: `ValueError`."""
+    columns = [str(name) for name in rows]
+    if column not in columns:
+        raise ValueError(f"no column {column}; choose from: {', '.join(columns)}{did_you_mean(column, columns)}")
+    return column
 
 
 def _number(value: float, digits: int) -> str:
