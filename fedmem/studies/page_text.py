@@ -100,7 +100,7 @@ def _reference_text(reference: str, tables: Mapping[str, pd.DataFrame]) -> str:
         if key in options and key not in rows:
             options[key] = value
             continue
-        column = rows[_known(key, rows)]
+        column = rows[_column_of(key, rows)]
         is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
         rows = rows[column == float(value)] if is_number else rows[column.astype(str) == value]
     if is_verdicts:
@@ -117,9 +117,9 @@ def _row_text(rows: pd.DataFrame, options: Mapping[str, str]) -> str:
     digits, times = int(options["digits"]), float(options["times"])
     row: dict[str, Any] = {str(name): value for name, value in rows.iloc[0].items()}
     if options["show"]:
-        shown = row[_known(options["show"], rows)]
+        shown = row[_column_of(options["show"], rows)]
         return shown if isinstance(shown, str) else _number(shown * times, digits)
-    of = _known(options["of"] or next((column for column in _VALUES if column in row), "value"), rows)
+    of = _column_of(options["of"] or next((column for column in _VALUES if column in row), "value"), rows)
     low, high = (row.get(f"{of}_{end}", row.get(end, math.nan)) for end in ("low", "high"))
     if pd.isna(row[of]):
         return "undefined"
@@ -130,7 +130,7 @@ def _row_text(rows: pd.DataFrame, options: Mapping[str, str]) -> str:
     return f"{value} [{_number(low, digits)}, {_number(high, digits)}]"
 
 
-def _known(column: str, rows: pd.DataFrame) -> str:
+def _column_of(column: str, rows: pd.DataFrame) -> str:
     """A column that a table has. Errors: `ValueError`."""
     columns = [str(name) for name in rows]
     if column not in columns:
