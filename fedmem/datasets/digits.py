@@ -43,14 +43,16 @@ class Digits:
     Fields
 
     - `test`: rows held out as the test set.
+    - `forms`: the forms whose rows are used; null for all.
 
     Guarantees:
 
-    - train and test are disjoint and hold all 1797 rows, each sorted by row number;
+    - train and test are disjoint and hold all rows of the forms, 1797 of all, each sorted by row number;
     - the test set is stratified: every class has its exact share of rows, rounded up or down;
     - the bytes are those of the published file, or loading fails.
 
-    Errors: `ComponentError` if the installed scikit-learn ships different images.
+    Errors: `ComponentError` if the installed scikit-learn ships different images, and for an unknown form. Also if
+    fewer than ten rows are left to train on.
 
     >>> data = Digits(test=297).load(np.random.default_rng(0))
     >>> data.train.inputs.shape, len(data.test), data.num_classes, int(data.natural.max()) + 1
@@ -60,6 +62,7 @@ class Digits:
     """
 
     test: Annotated[int, annotated_types.Ge(10), annotated_types.Le(_ROWS - 10)] = 297
+    forms: Annotated[tuple[int, ...] | None, "identity_neutral"] = None
 
     def load(self, rng: np.random.Generator) -> Dataset:
         """Read the rows that scikit-learn ships and draw the test set."""
@@ -76,9 +79,13 @@ class Digits:
             targets=labels.astype(np.int64),
             ids=np.arange(_ROWS),
         )
-        in_test = np.zeros(_ROWS, dtype=bool)
-        in_test[stratified_sample(examples.targets, self.test, rng)] = True
         forms = np.repeat(np.arange(len(_FORM_STARTS) - 1), np.diff(_FORM_STARTS))
+        if self.forms is not None:
+            chosen = np.flatnonzero(np.isin(forms, self.forms))
+            examples, forms = examples.take(chosen), forms[chosen]
+            self._check(examples, forms)
+        in_test = np.zeros(len(examples), dtype=bool)
+        in_test[stratified_sample(examples.targets, self.test, rng)] = True
         return Dataset(
             train=examples.take(np.flatnonzero(~in_test)),
             test=examples.take(np.flatnonzero(in_test)),
@@ -86,3 +93,14 @@ class Digits:
             modality=Images(),
             natural=forms[~in_test],
         )
+
+    def _check(self, examples: Examples, forms: NDArray[Any]) -> None:
+        unknown = sorted(set(self.forms or ()) - set(range(len(_FORM_STARTS) - 1)))
+        if unknown or not self.forms:
+            raise ComponentError("dataset.forms", f"{unknown or 'nothing'} is no form; choose from 0 to 13")
+        if len(examples) - self.test < 10:
+            raise ComponentError(
+                "dataset.test",
+                f"{self.test} test rows of {len(examples)} in forms {sorted(set(forms.tolist()))} leave too few to "
+                f"train on; lower test to {max(10, len(examples) // 5)}",
+            )

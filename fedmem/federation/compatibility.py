@@ -10,7 +10,7 @@ import numpy as np
 
 from fedmem.contracts.attack import AttackDeclaration, ReconstructionAttack, attack_declaration
 from fedmem.contracts.client import client_declaration
-from fedmem.contracts.data import Dataset, FeatureShift
+from fedmem.contracts.data import Dataset, DatasetLoader, FeatureShift
 from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.injection import InjectionDeclaration, injection_declaration
@@ -242,6 +242,8 @@ def _texts(scenario: Scenario, name: str) -> Iterator[Problem]:
         path = f"probes[{position}]"
         for item in fields(probe):
             part = getattr(probe, item.name)
+            if isinstance(part, DatasetLoader):
+                continue
             if is_dataclass(part) and not (attack_declaration(part).texts and name == "texts"):
                 remedy = (
                     f"choose from: {attacks}" if name == "texts" else "no attack reads texts with classes; leave it out"

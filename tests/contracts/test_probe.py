@@ -38,7 +38,7 @@ FEDERATIONS = dict.fromkeys(("Extraction", "Verbatim", "MaskedField", "Copying",
 
 OVER_RUNS = {
     "Copying": {"data_copying_gain", "authenticity_gain"},
-    "ClientResemblance": {"resemblance_gain"},
+    "ClientResemblance": {"resemblance_gain", "verifier_accuracy"},
     "ActivationMembership": {"active_auc", "active_auc.p"},
     "GradientAscent": {"active_auc", "active_auc.p"},
     "CanaryClients": {"epsilon_one_shot", "epsilon_one_shot.ceiling"},

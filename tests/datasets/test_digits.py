@@ -58,3 +58,22 @@ def test_digits_forms_each_carry_the_common_sequence() -> None:
         assert 9 <= counts.min() <= counts.max() <= 14
     # One form lost its first 0.
     assert [sequence[:3] for sequence in sequences].count([0, 1, 2]) == 13
+
+
+def test_digits_of_some_forms_are_those_of_all() -> None:
+    whole, some = (Digits(test=50, forms=forms).load(np.random.default_rng(0)) for forms in (None, (2, 9)))
+    assert some.natural is not None
+    assert set(some.natural.tolist()) == {2, 9}
+    rows, expected = everything(some), everything(whole)
+    chosen = np.isin(expected.ids, rows.ids)
+    assert np.array_equal(expected.inputs[chosen], rows.inputs[np.argsort(rows.ids)])
+    assert len(rows) == 260
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"forms": (3, 14)}, "14"), ({"forms": ()}, "nothing is no form"), ({"forms": (1,)}, "lower test")],
+)
+def test_forms_that_do_not_serve_are_refused(fields: dict[str, tuple[int, ...]], words: str) -> None:
+    with pytest.raises(ComponentError, match=words):
+        Digits(forms=fields["forms"]).load(np.random.default_rng(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import fedmem
+from fedmem.contracts.data import Dataset
 from fedmem.contracts.measurement import Measurement
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.modalities.images import Images
@@ -76,6 +78,84 @@ def test_a_memorising_sampler_resembles_the_clients_in() -> None:
     gain, low, _ = values["resemblance_gain", ""]
     assert gain == pytest.approx(expected)
     assert low > 0
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """Images of six people whom no client has; the first rows are those of clients where `copied`."""
+
+    copied: bool = False
+    people: int = 6
+
+    def load(self, rng: np.random.Generator) -> Dataset:
+        images = np.random.default_rng(77).random((self.people * ROWS, 1, 4, 4))
+        if self.copied:
+            images[:ROWS] = federation_of(0).store.inputs[:ROWS]
+        rows = rows_of(images)
+        natural = np.repeat(np.arange(self.people), ROWS)
+        return Dataset(train=rows, test=rows, num_classes=1, modality=Images(), natural=natural)
+
+
+def local_summary(seed: int, *, memorises: bool) -> dict[tuple[str, str, str, str], Any]:
+    """Values by level, metric, statistic and matching, where each model returns rows of its clients or fresh ones."""
+    federation, rng = federation_of(seed), np.random.default_rng(seed + 1000)
+    context: Any = SimpleNamespace(federation=federation, stream=lambda purpose: np.random.default_rng(len(purpose)))
+    probe, measurements = ClientResemblance(samples=60, levels=("local", "global"), identities=Strangers()), []
+    images = federation.store.inputs.reshape(CLIENTS, ROWS, 1, 4, 4)
+    for run in range(RUNS):
+        present = federation.audit.client_in[run]
+        for client in (-1, *np.flatnonzero(present).tolist()):
+            own = images[present] if client < 0 else images[client]
+            drawn = np.resize(own.reshape(-1, 1, 4, 4), (60, 1, 4, 4)) if memorises else rng.random((60, 1, 4, 4))
+            one = transition(run, client, drawn)
+            measurements += [
+                Measurement(run=run, round=1, level=one.level, client=client, source="probe", reading=reading)
+                for _, reading in probe.observe([one], context)
+            ]
+    found = [one for one in probe.summarise(measurements, 0) if one.round is None]
+    return {
+        (
+            one.level,
+            one.reading.metric,
+            one.reading.labels.text("statistic"),
+            one.reading.labels.text("matching"),
+        ): one.reading
+        for one in found
+    }
+
+
+@pytest.mark.parametrize("matching", ["", "verifier"])
+def test_owning_clients_that_memorise_are_found(matching: str) -> None:
+    found = local_summary(0, memorises=True)
+    assert found["local", "resemblance", "", matching].value == 1
+    assert found["local", "resemblance", "out", matching].value == 0
+    assert found["local", "resemblance_gain", "", matching].value == 1
+    assert found["global", "resemblance_gain", "", matching].low > 0
+    assert found["global", "resemblance_gain.p", "", matching].value <= 0.05
+    assert ("local", "resemblance_gain.p", "", matching) not in found
+
+
+def test_fresh_samples_have_no_gain_by_a_verifier() -> None:
+    gains: list[Any] = []
+    for seed in range(6):
+        found = local_summary(seed, memorises=False)
+        gains += [found[level, "resemblance_gain", "", "verifier"] for level in ("local", "global")]
+    assert abs(np.mean([gain.value for gain in gains])) < 0.01
+    assert sum(gain.low <= 0 <= gain.high for gain in gains) >= 10
+    blind = found["global", "verifier_accuracy", "", "verifier"]
+    by_chance = found["global", "verifier_accuracy", "chance", "verifier"].value
+    assert blind.low <= by_chance == pytest.approx((ROWS - 1) / (3 * ROWS - 1))
+    assert found["global", "verifier_accuracy", "pixels", "verifier"].n == 6
+
+
+@pytest.mark.parametrize(
+    ("identities", "words"),
+    [(Strangers(copied=True), "rows of identity 0 are rows of clients"), (Strangers(people=3), "needs 4")],
+)
+def test_identities_that_do_not_serve_are_refused(identities: Any, words: str) -> None:
+    context: Any = SimpleNamespace(federation=federation_of(0), stream=lambda purpose: np.random.default_rng(0))
+    with pytest.raises(ComponentError, match=words):
+        ClientResemblance(rows=ROWS, identities=identities).observe([], context)
 
 
 def test_a_fresh_sampler_has_no_difference() -> None:
