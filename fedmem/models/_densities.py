@@ -95,7 +95,7 @@ class VaeNetwork(nn.Module):
 
     def _likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """(..., n) log p(x | z) of rows (n, D) at latent values (..., n, latent)."""
-        outputs = self.decoder(z.reshape(-1, self.latent)).view(*z.shape[:-1], -1)
+        outputs = self.decoder(z.reshape(-1, self.latent)).view(*z.shape[:-1], x.shape[-1])
         return bernoulli_log_p(x, outputs) if self.log_sd is None else normal_log_p(x, outputs, self.log_sd)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:

@@ -59,3 +59,40 @@ def test_runs_store_log_densities_and_answer_nothing(tmp_path: Path) -> None:
     assert len(audit)
     assert {"random_pattern", "typical"} <= set(kinds.subject)
     assert (rows[rows.metric == "sample_distance"].value > 0).all()
+
+
+@pytest.mark.parametrize("model", [{"kind": "vae", "latent": 2}, {"kind": "diffusion", "steps": 5, "samples": 5}])
+def test_samples_of_every_model_can_be_judged(tmp_path: Path, model: dict[str, object]) -> None:
+    """The signal, the attack and the probes that draw samples, also where an audit set is empty."""
+    shared = {
+        "runs": 8,
+        "rounds": 1,
+        "dataset": {"kind": "unlabelled", "dataset": {"kind": "digits"}},
+        "model": {**model, "hidden": [3]},
+        "sampler": {"kind": "everyone"},
+        "observe": {"every": 1},
+        "client": {"kind": "sgd", "lr": 0.05, "batch_size": 200, "clip": 1.0},
+    }
+    rows = tiny(
+        **shared,
+        clients=2,
+        injections=[{"kind": "typical", "per_client": 4}],
+        signals=[{"kind": "sample_distance", "samples": 5}],
+        estimators=[{"kind": "membership", "attack": {"kind": "nearest_sample"}}],
+        probes=[{"kind": "copying", "samples": 10}],
+    )
+    run = fedmem.read(fedmem.run(rows, out=tmp_path / "rows"))
+    found = run.measurements
+    assert {"sample_distance", "auc", "data_copying", "authenticity"} <= set(found.metric)
+    assert (run.evidence["margin"] < 0).all()
+    clients = tiny(
+        **shared,
+        clients=3,
+        leave_out={"clients": "all"},
+        injections=[],
+        estimators=[],
+        signals=[],
+        probes=[{"kind": "client_resemblance", "samples": 10}],
+    )
+    found = fedmem.read(fedmem.run(clients, out=tmp_path / "clients")).measurements
+    assert found[found.metric == "resemblance_gain"].value.notna().all()
