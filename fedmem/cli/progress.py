@@ -74,7 +74,7 @@ class Progress(_Output):
     _last_line: float = field(init=False, default=0.0)
     _bar: Bar | None = field(init=False, default=None)
     _task: int = field(init=False, default=0)
-    _accuracy: tuple[int, float] | None = field(init=False, default=None)
+    _utility: tuple[int, str] | None = field(init=False, default=None)
 
     def __call__(self, event: Event) -> None:
         """Show warnings, and what concerns the progress of the training; other events are not shown."""
@@ -86,13 +86,13 @@ class Progress(_Output):
             self._start(event)
         elif isinstance(event, ShardStored):
             self._stored.add(event.first)
-            self._accuracy = None
+            self._utility = None
             self._latest = {first: at for first, at in self._latest.items() if not event.first <= first <= event.last}
             self._show(0)
         elif isinstance(event, RoundFinished):
             self._latest[event.first] = event
-            if event.accuracy is not None:
-                self._accuracy = event.round, event.accuracy
+            if event.utility:
+                self._utility = event.round, event.utility
             self._show(event.round)
         elif isinstance(event, StageStarted):
             self._stage(event.text)
@@ -120,7 +120,7 @@ class Progress(_Output):
 
     def _start(self, training: TrainingStarted) -> None:
         self.stop()
-        self._training, self._stored, self._latest, self._accuracy = training, set(), {}, None
+        self._training, self._stored, self._latest, self._utility = training, set(), {}, None
         self._started = self._last_line = self.clock()
         if training.what == "pilot" or training.shards > 1 or training.stored:
             self._stage(str(training))
@@ -135,15 +135,15 @@ class Progress(_Output):
             )
             self._bar.start()
 
-    def _accuracy_text(self, round_number: int) -> str:
-        """The last accuracy, with its round unless that is `round_number`; empty before there is one."""
-        if self._accuracy is None:
+    def _utility_text(self, round_number: int) -> str:
+        """The last accuracy or loss, with its round unless that is `round_number`; empty before there is one."""
+        if self._utility is None:
             return ""
-        at, accuracy = self._accuracy
-        return f"global accuracy {accuracy:.3f}" + (f" after round {at}" if at != round_number else "")
+        at, utility = self._utility
+        return utility + (f" after round {at}" if at != round_number else "")
 
     def _show(self, round_number: int) -> None:
-        done, accuracy_text = self._share.done, self._accuracy_text(round_number)
+        done, accuracy_text = self._share.done, self._utility_text(round_number)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, where=self.text(), accuracy=accuracy_text)  # type: ignore[arg-type]
             return

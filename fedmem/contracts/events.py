@@ -133,6 +133,7 @@ class RoundFinished(Event):
         first: The first of the runs.
         last: The last of the runs.
         accuracy: Of their global models on the test set after this round, 0..1; None where it is not observed.
+        loss: Their mean loss in nats on it, where models have no accuracy since they give log-densities.
     """
 
     round: int
@@ -140,10 +141,18 @@ class RoundFinished(Event):
     first: int
     last: int
     accuracy: float | None = None
+    loss: float | None = None
+
+    @property
+    def utility(self) -> str:
+        """The accuracy in words, or the loss of models without one; empty where neither is observed."""
+        if self.accuracy is not None:
+            return f"global accuracy {self.accuracy:.3f}"
+        return "" if self.loss is None else f"global loss {self.loss:.2f} nats"
 
     def __str__(self) -> str:
-        accuracy = "" if self.accuracy is None else f", global accuracy {self.accuracy:.3f}"
-        return f"round {self.round} of {self.rounds} in {runs_text(self.first, self.last)}{accuracy}"
+        utility = f", {self.utility}" if self.utility else ""
+        return f"round {self.round} of {self.rounds} in {runs_text(self.first, self.last)}{utility}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Whether models are better than the answer that ignores the input: the most frequent label, or token, for everything.
 
+Models of densities are compared with one distribution for all pixels.
 A model that has learnt little memorises little, so low values of its memorisation are no finding.
 """
 
@@ -17,6 +18,7 @@ from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Evidence
 from fedmem.contracts.measurement import Level
+from fedmem.estimation.density_baselines import independent_pixels, one_distribution
 from fedmem.estimation.statistics import jackknife
 
 METRIC = "test_accuracy"
@@ -49,6 +51,9 @@ class Learning:
             trained on). Otherwise `not shown`, or `undefined` where so few examples could show nothing.
         p_of_runs: The same as `p` over runs in the place of examples; NaN with one run, or with few runs of equal
             accuracy.
+        densities: Whether models give log-densities. `accuracy` is then their mean in nats, `constant` that of one
+            distribution for all pixels, and `p_of_audit` is NaN.
+        independent: The mean log-density of independent pixels, the best for exactly these examples; otherwise NaN.
     """
 
     level: Level
@@ -65,6 +70,8 @@ class Learning:
     p_of_audit: float
     verdict: Verdict
     p_of_runs: float = math.nan
+    densities: bool = False
+    independent: float = math.nan
 
 
 def constant_answers(examples: Examples) -> tuple[int, FloatArray]:
@@ -117,7 +124,7 @@ def p_over_runs(differences: FloatArray, runs: IntArray) -> float:
     return math.nan if is_alike and 0.5 ** len(means) > ALPHA else p_better(means)
 
 
-def check_learning(bank: Bank, test: Examples, population: Examples) -> Iterator[Learning]:
+def check_learning(bank: Bank, test: Examples, population: Examples, *, binary: bool = False) -> Iterator[Learning]:
     """For each level whether its models at the last observed round are better than a constant answer.
 
     The difference of an example is the share of models that are right about it, minus 1 where the constant answer is.
@@ -134,7 +141,9 @@ def check_learning(bank: Bank, test: Examples, population: Examples) -> Iterator
     accuracy is at most that of the constant answer. In simulations with two equally frequent labels and 2 to 32 runs,
     both tests agree for at most 4 % of such networks. The test over examples alone is fooled by up to 22 %.
 
-    Levels whose models give log-densities are left out: there is no constant answer.
+    Models that give log-densities are compared with one distribution for all pixels, the best for exactly these
+    examples, by the same two tests. The difference of an example is in nats. Models that have diverged are left out.
+    Where a model bounds log p from below, a better bound shows that it is better, and a worse one shows nothing.
 
     Nothing protects a single run, or untrained networks that share their initial weights: they are one network. In
     simulations, 15 to 27 % of single ones are called `learnt`.
@@ -143,6 +152,7 @@ def check_learning(bank: Bank, test: Examples, population: Examples) -> Iterator
         bank: the evidence.
         test: the test set that it is about.
         population: its reference data.
+        binary: whether all inputs are 0 or 1, which models of densities are compared for.
     """
     levels: tuple[Level, ...] = ("local", "global")
     for level in levels:
@@ -150,9 +160,11 @@ def check_learning(bank: Bank, test: Examples, population: Examples) -> Iterator
         if not rounds:
             continue
         blocks = {block.set: block for block in bank.evidence if (block.level, block.round) == (level, max(rounds))}
+        held_out = {"test": test, "population": population}
         if any(_are_densities(block) for block in blocks.values()):
-            continue
-        yield _learning(bank.audit, blocks, {"test": test, "population": population})
+            yield _density_learning(bank.audit, blocks, held_out, binary)
+        else:
+            yield _learning(bank.audit, blocks, held_out)
 
 
 def _are_densities(block: Evidence) -> bool:
@@ -160,9 +172,55 @@ def _are_densities(block: Evidence) -> bool:
     return block.size > 0 and block.has_shares and bool(np.isnan(block.correct[~np.isnan(block.margin)]).all())
 
 
+def _density_learning(
+    audit: AuditSet, blocks: dict[str, Evidence], held_out: dict[str, Examples], binary: bool
+) -> Learning:
+    first = next(iter(blocks.values()))
+    name = _held_out_set(blocks, held_out)
+    p, p_of_runs, constant, independent, models = math.nan, math.nan, math.nan, math.nan, 0
+    mean, low, high = math.nan, math.nan, math.nan
+    verdict: Verdict = "undefined"
+    if name:
+        inputs = held_out[name].inputs
+        baseline, independent = one_distribution(inputs, binary), independent_pixels(inputs, binary)
+        constant = float(baseline.mean())
+        is_sound = np.isfinite(blocks[name].margin).all(axis=1)
+        values, runs = blocks[name].margin[is_sound], _coin_rows(audit, blocks[name])[is_sound]
+        models = int(is_sound.sum())
+        if models:
+            mean, low, high = _mean_over_runs(values.mean(axis=1), runs)
+        if len(inputs) > 1 and not math.isnan(constant):
+            p = p_better(values.mean(axis=0) - baseline) if models else 1.0
+            p_of_runs = p_over_runs(values.mean(axis=1) - constant, runs) if models else math.nan
+            verdict = _verdict(np.fmax(p, p_of_runs), math.nan, 0.0)
+    return Learning(
+        level=first.level,
+        round=first.round,
+        on=name,
+        accuracy=mean,
+        low=low,
+        high=high,
+        models=models,
+        examples=len(held_out[name]) if name else 0,
+        constant=constant,
+        answer=-1,
+        p=p,
+        p_of_audit=math.nan,
+        verdict=verdict,
+        p_of_runs=p_of_runs,
+        densities=True,
+        independent=independent,
+    )
+
+
+def _held_out_set(blocks: dict[str, Evidence], held_out: dict[str, Examples]) -> str:
+    """The name of the first set that has examples and was asked; empty without one."""
+    return next((name for name, examples in held_out.items() if len(examples) and name in blocks), "")
+
+
 def _learning(audit: AuditSet, blocks: dict[str, Evidence], held_out: dict[str, Examples]) -> Learning:
     first = next(iter(blocks.values()))
-    name = next((name for name, examples in held_out.items() if len(examples) and name in blocks), "")
+    name = _held_out_set(blocks, held_out)
     p, smallest, accuracy, low, high, models, constant, answer = math.nan, 1.0, math.nan, math.nan, math.nan, 0, 0.0, -1
     p_of_runs = math.nan
     if name:
@@ -175,6 +233,7 @@ def _learning(audit: AuditSet, blocks: dict[str, Evidence], held_out: dict[str, 
         coin_row = _coin_rows(audit, block)
         p_of_runs = p_over_runs(np.where(is_sound, block.correct.mean(1), 0.0) - constant, coin_row)
         accuracy, low, high = _mean_over_runs(block.correct[is_sound].mean(1), coin_row[is_sound])
+        low, high = max(low, 0.0) if low == low else low, min(high, 1.0) if high == high else high
         models = int(is_sound.sum())
     p_of_audit, smallest_of_audit = _p_of_audit(audit, blocks.get("audit"))
     return Learning(
@@ -216,7 +275,7 @@ def _mean_over_runs(values: FloatArray, runs: IntArray) -> tuple[float, float, f
     numbers = np.unique(runs)
     without = np.array([values[runs != run].mean() for run in numbers]) if len(numbers) > 1 else np.empty(0)
     low, high = jackknife(value, without)
-    return value, max(low, 0.0) if low == low else low, min(high, 1.0) if high == high else high
+    return value, low, high
 
 
 _ORDINARY = "typical"
@@ -281,8 +340,9 @@ def learning_warnings(learnings: Sequence[Learning], *, numbers: bool = False) -
     for learning, failed in tests:
         named = [f"{over} (p {p:.2g})" if numbers else over for over, p in failed]
         texts.append(f"{_MODELS[learning.level]}, over {' and '.join(named)}")
+    baseline = "one distribution for all pixels" if flagged[0].densities else "always giving the most frequent answer"
     yield (
-        f"{UNLEARNT}. Not shown to be better than always giving the most frequent answer: {'; '.join(texts)}. UTILITY "
+        f"{UNLEARNT}. Not shown to be better than {baseline}: {'; '.join(texts)}. UTILITY "
         "in the table has each p. Draw no conclusion about memorisation from low values: they may come from too little "
         "learning. Train longer (rounds, client.epochs), change client.lr, or lower the noise of differential privacy "
         "where there is any."

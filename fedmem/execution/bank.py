@@ -89,7 +89,8 @@ def gather(
         ended = partial(RoundFinished, rounds=scenario.rounds, first=run_numbers[0], last=run_numbers[-1])
 
         def on_round(round_number: int) -> None:
-            emit(ended(round=round_number, accuracy=observer.accuracy_of(round_number)))
+            share, loss = observer.utility_of(round_number)
+            emit(ended(round=round_number, accuracy=share, loss=loss))
 
         engine = _engine(scenario, federation, executor, work, observer if watch else None, on_round, pilot)
         server = server_of(scenario)

@@ -333,7 +333,8 @@ def _manifest(
     from fedmem.scenario.caveats import caveats_with_data
 
     scenario = job.scenario
-    learnings = tuple(check_learning(simulated.bank, job.federation.test, job.federation.population))
+    data, binary = job.federation, job.federation.modality.is_binary
+    learnings = tuple(check_learning(simulated.bank, data.test, data.population, binary=binary))
     return {
         "name": scenario.name,
         "id": scenario.id,

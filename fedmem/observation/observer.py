@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ class _Observer:
         self.signals: list[SignalEvidence] = []
         self._signal_reader = SignalReader(scenario, federation, executor)
         self.measurements: list[Measurement] = []
-        self._accuracy: tuple[int, float] | None = None
+        self._utility: tuple[int, float | None, float | None] | None = None
         self.seconds = 0.0
 
     def observes_round(self, round_number: int) -> bool:
@@ -129,9 +130,12 @@ class _Observer:
     def _logit_bytes(self, transitions: Sequence[Transition]) -> int:
         return 8 * len(transitions) * self._federation.audit.examples.targets.size * self._federation.num_classes
 
-    def accuracy_of(self, round_number: int) -> float | None:
-        """The accuracy of the global models on the test set after a round (from 1); None where it is not observed."""
-        return self._accuracy[1] if self._accuracy is not None and self._accuracy[0] == round_number else None
+    def utility_of(self, round_number: int) -> tuple[float | None, float | None]:
+        """Accuracy of the global models on the test set after a round (from 1), or their loss where nothing is right.
+
+        None where they are not observed.
+        """
+        return self._utility[1:] if self._utility is not None and self._utility[0] == round_number else (None, None)
 
     def _gather(self, transitions: list[Transition], logits: list[FloatArray] | None) -> None:
         first, model = transitions[0], self._federation.model
@@ -151,7 +155,9 @@ class _Observer:
             test = evidence_of(models, transitions, "test", examples, self._executor, rows=rows, precision=precision)
             self.evidence.append(test)
             if audit.level == "global":
-                self._accuracy = audit.round, accuracy(test)
+                share = accuracy(test)
+                loss = float(test.loss.mean()) if math.isnan(share) else None
+                self._utility = audit.round, None if math.isnan(share) else share, loss
         if len(federation.population) and observe.population.is_read_at(audit.level):
             self.evidence.append(evidence_of(models, transitions, "population", federation.population, self._executor))
         for references in federation.references:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from fedmem.contracts.measurement import Level
 from fedmem.estimation.learning import Learning
 from fedmem.reporting.cells import p_text
 from fedmem.reporting.summary import Summary
@@ -14,15 +15,20 @@ from fedmem.wording import class_text
 
 Block = tuple[str, tuple[tuple[str, ...], ...]]
 
+LEVELS: tuple[Level, ...] = ("local", "global")
+
 
 def learning_blocks(summary: Summary) -> Iterator[Block]:
     """The share that the most frequent answer alone gets right, and the p that the models are no better."""
     by_level = {learning.level: learning for learning in summary.learnings if learning.on}
     if not by_level:
         return
-    sides = [by_level.get(level) for level in ("local", "global")]
+    sides = [by_level.get(level) for level in LEVELS]
     first = next(iter(by_level.values()))
     held_out = "test" if first.on == "test" else "held-out"
+    if first.densities:
+        yield _densities(first, by_level, held_out)
+        return
     rows = (
         (f"{_answer(summary, first)}", str(first.examples), *(f"{s.constant:.3f}" if s else "–" for s in sides)),
         ("p that the models are no better", str(first.examples), *(_p(side.p if side else None) for side in sides)),
@@ -31,9 +37,33 @@ def learning_blocks(summary: Summary) -> Iterator[Block]:
     yield f"accuracy of the most frequent answer; n counts {held_out} examples", rows
 
 
+def _densities(first: Learning, by_level: Mapping[Level, Learning], held_out: str) -> Block:
+    """The log-density of the models, and those of distributions that know nothing about images."""
+    sides = [by_level.get(level) for level in LEVELS]
+    count = str(first.examples)
+    means = (_nats(side.accuracy, side.low, side.high) if side else "–" for side in sides)
+    rows = [
+        ("log-density of the models", count, *means),
+        ("one distribution for all pixels", count, *(f"{side.constant:.2f}" if side else "–" for side in sides)),
+        ("p that the models are no better", count, *(_p(side.p if side else None) for side in sides)),
+        ("the same p, over runs", count, *(_p(side.p_of_runs if side else None) for side in sides)),
+    ]
+    if not math.isnan(first.independent):
+        rows.insert(2, ("independent pixels", count, *(f"{side.independent:.2f}" if side else "–" for side in sides)))
+    return f"mean log-density in nats; n counts {held_out} examples", tuple(rows)
+
+
+def _nats(value: float, low: float, high: float) -> str:
+    """The value, and its interval where it has one."""
+    return f"{value:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+
+
 def learning_notes(summary: Summary) -> Iterator[str]:
     """How this is decided, and where it cannot be."""
     for learning in summary.learnings:
+        if learning.densities:
+            yield from _density_notes(learning)
+            continue
         if learning.verdict == "fitted":
             yield (
                 f"The {learning.level} models are no better than the most frequent answer on held-out examples. On "
@@ -44,6 +74,20 @@ def learning_notes(summary: Summary) -> Iterator[str]:
                 f"Whether the {learning.level} models have learnt is undefined: there are too few held-out examples "
                 "with another label than the most frequent one."
             )
+
+
+def _density_notes(learning: Learning) -> Iterator[str]:
+    """Whether the comparison is undefined, and whether pixels depend on each other in the model."""
+    if learning.verdict == "undefined":
+        yield (
+            f"Whether the {learning.level} models have learnt is undefined: there are fewer than two held-out "
+            "examples, or all their pixels are equal."
+        )
+    if learning.verdict == "learnt" and learning.accuracy < learning.independent:
+        yield (
+            f"The {learning.level} models are not shown to know more than the frequency of each pixel: independent "
+            "pixels are better."
+        )
 
 
 def _answer(summary: Summary, learning: Learning) -> str:

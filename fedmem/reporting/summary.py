@@ -70,7 +70,7 @@ class Summary:
         self.stored_metrics = frozenset(row.reading.metric for row in self.rows)
         for learning in self.learnings:
             key = (None, METRIC, learning.level, "", NO_LABELS)
-            if learning.on == "test" and key not in self._values:
+            if learning.on == "test" and not learning.densities and key not in self._values:
                 low, high = learning.low, learning.high
                 self._values[key] = Value(value=learning.accuracy, low=low, high=high, n=learning.models)
 

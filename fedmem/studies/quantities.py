@@ -164,7 +164,8 @@ def constant_accuracies(runs: Mapping[tuple[int, int], Run], shape: tuple[int, i
     constant = np.full(shape, np.nan)
     for place, run in runs.items():
         records = [learning_of_stored(entry) for entry in run.manifest.get("learning") or ()]
-        constant[place] = next((record.constant for record in records if record.on == "test"), math.nan)
+        shares = (record.constant for record in records if record.on == "test" and not record.densities)
+        constant[place] = next(shares, math.nan)
     return constant
 
 

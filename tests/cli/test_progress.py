@@ -82,6 +82,17 @@ def test_an_accuracy_of_an_earlier_round_names_it() -> None:
     ]  # fmt: skip
 
 
+def test_models_without_an_accuracy_show_their_loss() -> None:
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(stream=stream, every_seconds=0, clock=clock)
+    progress(TrainingStarted(rounds=2, runs=1))
+    for round_number, loss in ((1, 22.686), (2, None)):
+        progress(RoundFinished(round=round_number, rounds=2, first=0, last=0, loss=loss))
+    assert [line.split(", ")[2] for line in stream.getvalue().splitlines()] == [
+        "global loss 22.69 nats", "global loss 22.69 nats after round 1"
+    ]  # fmt: skip
+
+
 def test_progress_can_be_silent() -> None:
     stream = io.StringIO()
     with Progress(quiet=True, stream=stream) as progress:

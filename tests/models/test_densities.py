@@ -10,7 +10,9 @@ import torch
 from scipy import stats
 
 import fedmem
+from fedmem.contracts.events import Event, RoundFinished
 from fedmem.models._densities import bernoulli_log_p, normal_log_p
+from tests.reporting.test_learning_rows import printed
 from tests.tiny import tiny
 
 
@@ -45,7 +47,8 @@ def test_runs_store_log_densities_and_answer_nothing(tmp_path: Path) -> None:
         estimators=[{"kind": "density_memorisation"}, {"kind": "exposure"}],
         probes=[{"kind": "utility"}],
     )
-    run = fedmem.read(fedmem.run(scenario, out=tmp_path))
+    events: list[Event] = []
+    run = fedmem.read(fedmem.run(scenario, out=tmp_path, listeners=[events.append]))
     evidence = run.evidence
     np.testing.assert_array_equal(evidence.loss, -evidence.margin)
     assert np.isfinite(evidence.margin).all()
@@ -59,6 +62,21 @@ def test_runs_store_log_densities_and_answer_nothing(tmp_path: Path) -> None:
     assert len(audit)
     assert {"random_pattern", "typical"} <= set(kinds.subject)
     assert (rows[rows.metric == "sample_distance"].value > 0).all()
+    test = evidence[(evidence.set == "test") & (evidence["round"] == 1)]
+    for entry in run.manifest["learning"]:
+        of_level = test[test.level == entry["level"]].margin
+        assert entry["densities"]
+        assert entry["accuracy"] == pytest.approx(of_level.mean())
+        assert entry["accuracy"] < entry["constant"] < entry["independent"] < 0
+        assert entry["verdict"] == "not shown"
+    assert any("one distribution for all pixels" in text for text in run.manifest["warnings"])
+    text = printed(run)
+    assert "mean log-density in nats; n counts test examples" in text
+    assert f"independent pixels 297 {entry['independent']:.2f}".replace("-", "−") in text.replace("-", "−")
+    (ended,) = [event for event in events if isinstance(event, RoundFinished)]
+    assert ended.accuracy is None
+    assert ended.loss == pytest.approx(-test[test.level == "global"].margin.mean())
+    assert str(ended).endswith(f"global loss {ended.loss:.2f} nats")
 
 
 @pytest.mark.parametrize("model", [{"kind": "vae", "latent": 2}, {"kind": "diffusion", "steps": 5, "samples": 5}])
