@@ -152,7 +152,7 @@ def check_learning(bank: Bank, test: Examples, population: Examples, *, binary: 
         bank: the evidence.
         test: the test set that it is about.
         population: its reference data.
-        binary: whether all inputs are 0 or 1, which models of densities are compared for.
+        binary: whether inputs are 0 or 1.
     """
     levels: tuple[Level, ...] = ("local", "global")
     for level in levels:
