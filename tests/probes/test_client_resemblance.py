@@ -14,6 +14,7 @@ from fedmem.contracts.data import Dataset
 from fedmem.contracts.measurement import Measurement
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.modalities.images import Images
+from fedmem.probes._clusters import mean_interval
 from fedmem.probes.client_resemblance import (
     ClientResemblance,
     gain_readings,
@@ -142,6 +143,8 @@ def test_fresh_samples_have_no_gain_by_a_verifier() -> None:
         gains += [found[level, "resemblance_gain", "", "verifier"] for level in ("local", "global")]
     assert abs(np.mean([gain.value for gain in gains])) < 0.01
     assert sum(gain.low <= 0 <= gain.high for gain in gains) >= 10
+    by_verifier, by_pixels = (found["global", "resemblance", "", matching].value for matching in ("verifier", ""))
+    assert by_verifier != by_pixels
     blind = found["global", "verifier_accuracy", "", "verifier"]
     by_chance = found["global", "verifier_accuracy", "chance", "verifier"].value
     assert blind.low <= by_chance == pytest.approx((ROWS - 1) / (3 * ROWS - 1))
@@ -202,6 +205,17 @@ def test_no_effect_is_not_found() -> None:
     found = [gain_readings("gain", *bank_of_shares(seed, 0.0), 0) for seed in range(40)]
     assert sum(gain.low <= 0 <= gain.high for gain, _ in found) >= 35
     assert sum(p.value <= 0.05 for _, p in found) <= 5
+
+
+def test_clients_that_differ_widen_the_interval_without_a_seed() -> None:
+    """Without noise, the interval by client and by run is that of the mean over clients."""
+    present = np.array([[True] * 4, [False] * 4])
+    shares = np.where(present, [0.1, 0.3, 0.5, 0.9], 0.0)
+    (gain,) = gain_readings("gain", np.tile(shares, (4, 1)), np.tile(present, (4, 1)), None)
+    low, high = mean_interval(np.array([0.1, 0.3, 0.5, 0.9]), ["a", "b", "c", "d"])
+    assert gain.value == pytest.approx(0.45)
+    assert gain.low <= low + 1e-9
+    assert gain.high >= min(high, 1) - 1e-9
 
 
 def test_a_single_client_or_equal_shares_have_no_interval() -> None:

@@ -44,6 +44,20 @@ def test_a_verifier_without_identities_is_at_chance() -> None:
     assert np.mean(found) == pytest.approx(random_accuracy(people(3, 0)[1]), abs=0.03)
 
 
+def test_no_verifier_is_judged_by_people_whom_it_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, identity = people(6, 0)
+    fitted: list[FloatArray] = []
+
+    def record(vectors: FloatArray, groups: IntArray) -> FloatArray:
+        fitted.append(vectors)
+        return fit_verifier(vectors, groups)
+
+    monkeypatch.setattr("fedmem.probes._identities.fit_verifier", record)
+    held_out_accuracies(rows, identity, np.zeros_like(identity))
+    assert np.array_equal(fitted[0], rows[identity % 2 == 1])
+    assert np.array_equal(fitted[1], rows[identity % 2 == 0])
+
+
 def test_the_distance_is_whitened_by_the_covariance_within() -> None:
     rows, identity = people(5, 1)
     within = rows - np.stack([rows[identity == name].mean(axis=0) for name in range(5)])[identity]
