@@ -74,3 +74,14 @@ def test_blocks_of_times_are_those_of_the_whole() -> None:
     whole = spread_times(uniform, 12, 100)
     parts = [spread_times(uniform, 12, 100, torch.arange(first, min(first + 5, 12))) for first in (0, 5, 10)]
     assert torch.equal(torch.cat(parts), whole)
+
+
+def test_signal_that_is_left_at_the_end_costs_nats() -> None:
+    """With no other cost the bound is minus the divergence of x_T from the prior."""
+    network: Any = Diffusion(hidden=(), steps=5).build((3,), 1).eval()
+    network.table[:2, -1] = torch.tensor([0.3, 0.7])
+    network.costs = lambda clean, times, noise: torch.zeros(times.shape)
+    x = torch.tensor([[0.0, 1.0, 0.5]])
+    mean = np.sqrt(0.3) * np.array([-1.0, 1.0, 0.0])
+    kl = 0.5 * (mean**2 + 0.7 - 1 - np.log(0.7)).sum()
+    assert network(x).item() == pytest.approx(-kl, rel=1e-5)
