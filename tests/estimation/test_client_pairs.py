@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
-from fedmem.estimation.client_pairs import client_area, deal_labels
-from fedmem.estimation.held_out_pairs import PairArea
+from fedmem.estimation.client_pairs import client_area, deal_labels, distance_of_deals
+from fedmem.estimation.held_out_pairs import PairArea, fit_direction, hull
 from fedmem.estimation.update_evidence import halves_of
 
 
@@ -96,3 +96,34 @@ def test_deals_are_all_ways_or_drawn() -> None:
     drawn = deal_labels(np.arange(20) % 2 == 0, rng)
     assert drawn.shape == (1000, 20)
     assert (drawn.sum(axis=1) == 10).all()
+
+
+def test_equals_a_loop_over_pairs_runs_and_halves() -> None:
+    """And its interval is the widest of a jackknife over clients, of disjoint pairs, and of dealt labels."""
+    rng = np.random.default_rng(7)
+    table, split = table_of(LABELS, 0.8, rng), halves_of(6, 1, np.random.default_rng(3))
+    won = {}
+    for i in np.flatnonzero(LABELS):
+        for j in np.flatnonzero(~LABELS):
+            rest, scores = np.setdiff1d(np.arange(8), [i, j]), []
+            for fitted in (split[0], ~split[0]):
+                direction = fit_direction([(table[run, rest], LABELS[None, rest]) for run in np.flatnonzero(fitted)], 1)
+                assert direction is not None
+                scores += ((table[~fitted, i] - table[~fitted, j]) @ direction[:, 0] > 0).tolist()
+            won[i, j] = np.mean(scores)
+    value = np.mean(list(won.values()))
+    without = np.array([np.mean([share for pair, share in won.items() if client not in pair]) for client in range(8)])
+    found = client_area(lambda _, client: table[:, client], LABELS, 1.0, split, rng)
+    assert found.value == pytest.approx(value)
+    low, high = hull(float(value), without, LABELS[None])
+    assert found.low <= low + 1e-12
+    assert found.high >= high - 1e-12
+
+
+def test_the_interval_of_a_null_agrees_with_dealt_labels() -> None:
+    """Strong clients: a jackknife alone contains ½ in 88 %."""
+    rng = np.random.default_rng(8)
+    areas = [area_of(table_of(LABELS, 0.0, rng, own=5.0, runs=2), LABELS, seed) for seed in range(60)]
+    assert np.mean([area.low <= 0.5 <= area.high for area in areas]) >= 0.95
+    deals = np.array([0.9, 0.1, 0.3, 0.5, np.nan])
+    assert [distance_of_deals(deals, level) for level in (0.25, 0.5, 1.0)] == pytest.approx([0.0, 0.2, 0.4])

@@ -7,7 +7,15 @@ import pytest
 from scipy.special import ndtr
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
-from fedmem.estimation.held_out_pairs import concordant_pairs, hull, pair_area, smoother, transfer_area, upper_p
+from fedmem.estimation.held_out_pairs import (
+    concordant_pairs,
+    fit_direction,
+    hull,
+    pair_area,
+    smoother,
+    transfer_area,
+    upper_p,
+)
 from fedmem.estimation.statistics import wilson
 from fedmem.estimation.update_evidence import halves_of
 
@@ -178,3 +186,55 @@ def test_groups_with_the_same_labels_are_one_draw() -> None:
 def test_p_counts_ties_and_unknown_deals_as_large() -> None:
     assert upper_p(np.array([0.7, 0.7, np.nan, 0.2])) == 0.75
     assert np.isnan(upper_p(np.array([np.nan, 0.5])))
+
+
+@pytest.mark.parametrize("size", [4, 30])
+def test_the_ridge_is_a_multiple_of_the_mean_variance(size: int) -> None:
+    """Of n − 1 directions where there are more features than cases, as of d where there are fewer."""
+    x, labels = group(10, size, 0.0, np.random.default_rng(14))
+    spread = x - x.mean(axis=0)
+    ridge = 0.7 * np.square(spread).sum() / min(9, size)
+    inverse = np.linalg.inv(spread.T @ spread + ridge * np.eye(size))
+    assert smoother(x, 0.7) == pytest.approx(1 / 10 + spread @ inverse @ spread.T)
+    y = np.where(labels[0], 1.0, -1.0)
+    # the directions of a group are counted without its mean, those of a fit over groups with each
+    ridge = 0.7 * np.square(spread).sum() / min(10, size)
+    expected = np.linalg.solve(spread.T @ spread + ridge * np.eye(size), spread.T @ (y - y.mean()))
+    direction = fit_direction([(x, labels)], 0.7)
+    assert direction is not None
+    assert direction[:, 0] / np.abs(spread).max() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("runs", "blocks"), [(4, 4), (20, 20), (70, 64)])
+def test_the_jackknife_leaves_out_single_cases_up_to_64(runs: int, blocks: int) -> None:
+    x, labels = group(runs, 2, 1.0, np.random.default_rng(15))
+    whole = pair_area([(x, labels)], 1.0)
+    assert np.isfinite(whole.value)
+    without = [
+        pair_area([(np.delete(x, block, axis=0), np.delete(labels, block, axis=1))], 1.0).value
+        for block in np.array_split(np.arange(runs), blocks)
+    ]
+    assert (whole.low, whole.high) == pytest.approx(hull(whole.value, np.array(without), labels))
+
+
+def test_transfer_equals_a_loop_over_pairs() -> None:
+    """And its jackknife leaves out all pairs of a case, with the fits as they are."""
+    rng = np.random.default_rng(16)
+    groups, split = [group(10, 3, 1.0, rng) for _ in range(2)], halves(10, rng)[:2]
+    won = []
+    for half in split:
+        for fitted in (half, ~half):
+            for place in range(2):
+                (x, labels), (train, of_train) = groups[place], groups[1 - place]
+                direction = fit_direction([(train[fitted], of_train[:, fitted])], 1.0)
+                assert direction is not None
+                scores = x @ direction[:, 0]
+                tested = np.flatnonzero(~fitted)
+                won += [
+                    (i, j, bool(scores[i] > scores[j])) for i in tested for j in tested if labels[0, i] > labels[0, j]
+                ]
+    without = [np.mean([share for i, j, share in won if case not in (i, j)]) for case in range(10)]
+    found = transfer_area(groups, 1.0, split)
+    assert found.value == pytest.approx(np.mean([share for *_, share in won]))
+    ends = hull(found.value, np.array(without), np.array([labels[0] for _, labels in groups]))
+    assert (found.low, found.high) == pytest.approx(ends)

@@ -122,3 +122,26 @@ def test_a_side_without_pairs_has_no_gap() -> None:
 def test_it_needs_the_signal() -> None:
     with pytest.raises(FedmemError, match="attribute_inference"):
         tiny(estimators=[{"kind": "attribute_precision"}])
+
+
+def test_the_interval_of_a_gain_is_that_of_both_sides() -> None:
+    """Contributions of in and out guesses are apart, so that those of the gain are their difference."""
+    rng = np.random.default_rng(6)
+    is_in, confidence = coins(RUNS, EXAMPLES, rng), rng.random((RUNS, EXAMPLES))
+    right = (rng.random((RUNS, EXAMPLES)) < 0.5).astype(np.float64)
+    found = estimates(right, confidence, is_in, top=0.4)
+    inside, outside = (found["attribute_precision", f"weighted{side}"] for side in ("", " out"))
+    gain = found["attribute_precision_gain", "weighted"]
+    assert gain.influence.cells == pytest.approx(inside.influence.cells - outside.influence.cells)
+    assert not inside.influence.cells[~is_in].any()
+    assert not outside.influence.cells[is_in].any()
+    chosen = [surest(confidence, side, 0.4) > 0 for side in (is_in, ~is_in)]
+    assert [inside.n, outside.n] == [int(one.any(axis=0).sum()) for one in chosen]
+
+
+def test_n_counts_the_examples_that_are_selected() -> None:
+    is_in = coins(RUNS, EXAMPLES, np.random.default_rng(7))
+    confidence = np.zeros((RUNS, EXAMPLES))
+    confidence[:, :2] = 1.0
+    found = estimates(np.ones((RUNS, EXAMPLES)), confidence, is_in)
+    assert found["attribute_precision", "weighted"].n == 2

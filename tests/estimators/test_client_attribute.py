@@ -125,3 +125,9 @@ def test_a_run_has_rows_and_they_are_measured_again(tmp_path: Path) -> None:
     }
     assert (table.n == 6).all()
     assert table.value.between(0, 1).all()
+
+
+def test_a_share_at_the_threshold_is_no_majority() -> None:
+    share = np.broadcast_to(np.where(POSITIVE, 0.5, 0.1), (2, RUNS, CLIENTS))
+    area = rows(view_of(features_of(2.0), share=share), sums=())["client_attribute_auc", 1, "update"]
+    assert np.isnan(area.value)

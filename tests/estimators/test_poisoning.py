@@ -153,3 +153,13 @@ def test_models_of_a_place_are_averaged() -> None:
     )
     assert several["poisoning", ""] == pytest.approx(single["poisoning", ""])
     assert several["auc_with_poison", ""] == pytest.approx(single["auc_with_poison", ""])
+
+
+def test_the_interval_of_added_area_is_that_of_both_sides() -> None:
+    is_in = full_coins(16, seed=3)
+    margin = np.random.default_rng(3).normal(size=is_in.shape)
+    found = estimates(view_of(margin, is_in))
+    names = ("auc_with_poison", "auc_without_poison", "poisoning_auc")
+    of_with, without, added = (found[name, ""].influence for name in names)
+    assert added.cells == pytest.approx(of_with.cells - without.cells)
+    assert added.examples == pytest.approx(of_with.examples - without.examples)

@@ -227,3 +227,29 @@ def test_a_run_reads_messages_sums_and_aggregates(tmp_path: Path) -> None:
     assert set(summary.level) == {"local", "global"}
     assert set(summary.trained_on) == {"own", "others"}
     assert summary[(summary.level == "local") & (summary.clients == 1)].value.max() > 0.8
+
+
+def test_a_named_kind_is_there_where_more_than_half_is_in() -> None:
+    is_in = np.tile([[False, False], [True, False], [False, True], [True, True]], (6, 1))
+    features = np.random.default_rng(12).normal(size=(1, 24, 2, 3))
+    features[0, :, 0, 0] += 30 * is_in.all(axis=1)
+    view = update_view(features, is_in, owner=[0, 0], draws=0)
+    assert auc(view, sums=(), kinds=("marked",)) == 1.0
+
+
+def test_runs_without_the_victim_do_not_count_in_aggregates() -> None:
+    rng = np.random.default_rng(13)
+    dealt = coins(20, 1, rng)
+    view = update_view(rng.normal(size=(1, 20, 1, 3)), dealt, level="global", draws=0)
+    present = np.arange(20)[:, None] >= 4
+    view = replace(view, audit=replace(view.audit, client_in=present))
+    assert rows(view)["property_auc", 0, "update", "own"].n == 16
+
+
+def test_a_single_round_has_fewer_deals_than_the_summary() -> None:
+    rng = np.random.default_rng(14)
+    dealt = coins(10, 1, rng)
+    features = rng.normal(size=(1, 10, 1, 2))
+    key = "property_auc.p", 1, "update", "own"
+    found = [rows(update_view(features, dealt, draws=240, round_number=number))[key].n for number in (1, None)]
+    assert found == [200, 240]
