@@ -1,0 +1,68 @@
+"""From a finished run to what the server learnt: shares of rows, and differences between in and out examples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from fedmem.results.read import Run
+from fedmem.studies.experiment import over_seeds
+
+KEYS = ["data", "arm", "what", "place"]
+
+PLACES = {"local": "message", "sum 2": "sum of 2", "sum 4": "sum of 4"}
+"""Level and number of clients -> where the server looks. The cohort has four clients, so a sum of 4 is of all."""
+
+IMPRINT, TRAP, HONEST = "imprint", "trap weights", "real message"
+EXPECTED, ISOLATED = ", formula", ", alone"
+IN_OUT, OUT = ", in − out", ", out"
+ACTIVATION, ASCENT, PASSIVE = "activation, in − out", "AUC of ascent", "AUC of fall"
+_NAMES = {"imprint": IMPRINT, "trap_weights": TRAP}
+
+
+def of_run(run: Run) -> pd.DataFrame:
+    """The values of one run folder: `what`, `place` and `value`, of the summary.
+
+    Shares are of the rows of a message or sum. `in − out` is the difference of audit examples, `out` their control.
+    `formula` is the expected share, and `alone` the share of rows that are alone in a bin of the model that was sent.
+    """
+    rows = run.measurements
+    rows = rows[rows.scope == "summary"]
+    level = rows.level.astype(str) + rows.clients.map(lambda n: "" if pd.isna(n) else f" {int(n)}")
+    found = [
+        {"what": what, "place": PLACES[key], "value": float(row.value)}
+        for key, row in zip(level, rows.itertuples(), strict=True)
+        if key in PLACES and (what := _what(row))
+    ]
+    return pd.DataFrame(found, columns=["what", "place", "value"])
+
+
+def _what(row: object) -> str:
+    """The name of a row here; "" if it is not asked for."""
+    label = {name: str(getattr(row, name)) for name in ("metric", "source", "statistic", "place", "server", "coin")}
+    metric, name = label["metric"], _NAMES.get(label["source"], "")
+    if metric == "activation.difference" and label["place"] == "owner":
+        return ACTIVATION
+    if metric == "active_auc" and label["place"] == "owner":
+        return {"ascent": ASCENT, "passive": PASSIVE}.get(label["statistic"], "")
+    if not name:
+        return ""
+    if metric in ("isolated_rows", "isolated_rows_expected"):
+        return name + (ISOLATED if metric == "isolated_rows" else EXPECTED)
+    if label["server"] == "honest":
+        # both probes read the same real message
+        name = HONEST if name == IMPRINT else ""
+    if not name or metric not in ("exact", "exact_rows", "exact.difference"):
+        return ""
+    if metric == "exact":
+        return name + OUT if label["coin"] == "out" else ""
+    return name if metric == "exact_rows" else name + IN_OUT
+
+
+def table(values: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds with its 95 % interval (Student); undefined where the value of a seed is."""
+    rows = []
+    for key, group in values.groupby(KEYS, sort=False):
+        of_seeds = group.sort_values("seed")["value"].to_numpy(dtype=np.float64)
+        rows.append({**dict(zip(KEYS, key, strict=True)), **over_seeds(of_seeds)})
+    return pd.DataFrame(rows)
