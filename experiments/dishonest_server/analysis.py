@@ -8,10 +8,13 @@ import pandas as pd
 from fedmem.results.read import Run
 from fedmem.studies.experiment import over_seeds
 
-KEYS = ["data", "arm", "what", "place"]
+KEYS = ["data", "arm", "what", "seen", "level"]
 
-PLACES = {"local": "message", "sum 2": "sum of 2", "sum 4": "sum of 4"}
-"""Level and number of clients -> where the server looks. The cohort has four clients, so a sum of 4 is of all."""
+SEEN = {"local": "message", "sum 2": "sum of 2", "sum 4": "sum of 4"}
+"""Level and number of clients -> what the server sees."""
+
+LEVELS = {"message": "local", "sum of 2": "sum", "sum of 4": "global"}
+"""The cohort has four clients, so a sum of 4 is the whole that the aggregate is made of."""
 
 IMPRINT, TRAP, HONEST = "imprint", "trap weights", "real message"
 EXPECTED, ISOLATED = ", formula", ", alone"
@@ -21,7 +24,7 @@ _NAMES = {"imprint": IMPRINT, "trap_weights": TRAP}
 
 
 def of_run(run: Run) -> pd.DataFrame:
-    """The values of one run folder: `what`, `place` and `value`, of the summary.
+    """The values of one run folder: `what`, `seen`, `level` and `value`, of the summary.
 
     Shares are of the rows of a message or sum. `in − out` is the difference of audit examples, `out` their control.
     `formula` is the expected share, and `alone` the share of rows that are alone in a bin of the model that was sent.
@@ -30,11 +33,11 @@ def of_run(run: Run) -> pd.DataFrame:
     rows = rows[rows.scope == "summary"]
     level = rows.level.astype(str) + rows.clients.map(lambda n: "" if pd.isna(n) else f" {int(n)}")
     found = [
-        {"what": what, "place": PLACES[key], "value": float(row.value)}
+        {"what": what, "seen": SEEN[key], "level": LEVELS[SEEN[key]], "value": float(row.value)}
         for key, row in zip(level, rows.itertuples(), strict=True)
-        if key in PLACES and (what := _what(row))
+        if key in SEEN and (what := _what(row))
     ]
-    return pd.DataFrame(found, columns=["what", "place", "value"])
+    return pd.DataFrame(found, columns=["what", "seen", "level", "value"])
 
 
 def _what(row: object) -> str:

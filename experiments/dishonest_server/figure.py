@@ -30,7 +30,6 @@ ARMS = (
     "noise",
 )
 DATA = {"digits": "digits", "fashion_mnist": "Fashion-MNIST"}
-PLACES = {"local": "message", "global": "sum of 4"}
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -40,14 +39,14 @@ def draw(table: pd.DataFrame) -> Figure:
         draw_arms(axes, table[table.data == data])
         name_panel(axes, name, 9)
         axes.set_xlabel("share of rows that are exact; x: formula")
-    subtitle = f"imprint, 20 clients (10 where they have more rows), 256 units. {INTERVALS}"
+    subtitle = f"imprint, in the message of a client and in the sum of all four clients of a round. {INTERVALS}"
     return finish_page(figure, "What does a server read that sends a changed model?", subtitle, grid)
 
 
 def draw_arms(axes: Axes, rows: pd.DataFrame) -> None:
     """One row for each arm, the message and the sum of all clients a little apart."""
     for level, shift in (("local", -0.15), ("global", 0.15)):
-        of_place = rows[rows.place == PLACES[level]]
+        of_place = rows[rows.level == level]
         points = of_place[of_place.what == IMPRINT].set_index("arm").reindex(list(ARMS))
         drawn = points.assign(at=np.arange(len(ARMS)) + shift).dropna(subset="mean")
         bars = interval_bars(drawn["mean"], drawn.low, drawn.high, (0.0, 1.0))

@@ -12,14 +12,12 @@ from experiments.dishonest_server.analysis import ACTIVATION, ASCENT, EXPECTED, 
 from fedmem.contracts.arrays import FloatArray
 from fedmem.studies.experiment import with_verdict
 
-LEVELS = {"local": "message", "global": "sum of 4"}
-
 Get = Callable[[str, str], FloatArray]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """`gap` of the values of each seed is above 0. It is given the values of an arm and a quantity at one place."""
+    """`gap` of the values of each seed is above 0. It is given the values of an arm and a quantity at one level."""
 
     words: str
     gap: Callable[[Get], FloatArray]
@@ -105,16 +103,16 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
     one. Intervals are not adjusted for the number of claims.
 
     Args:
-        values: One row a value: data, arm, what, place, seed, value.
+        values: One row a value: data, arm, what, level, seed, value.
     """
-    cells = values.set_index(["data", "arm", "what", "place", "seed"])["value"].sort_index()
+    cells = values.set_index(["data", "arm", "what", "level", "seed"])["value"].sort_index()
     rows = []
     for claim in CLAIMS:
         for data in values.data.unique():
             for level in claim.levels:
 
-                def of(arm: str, what: str, data: str = data, place: str = LEVELS[level]) -> FloatArray:
-                    return cells.loc[data, arm, what, place].to_numpy(dtype=np.float64)
+                def of(arm: str, what: str, data: str = data, level: str = level) -> FloatArray:
+                    return cells.loc[data, arm, what, level].to_numpy(dtype=np.float64)
 
                 try:
                     gap = claim.gap(of)

@@ -18,6 +18,7 @@ from experiments.dishonest_server.analysis import (
     HONEST,
     IMPRINT,
     IN_OUT,
+    LEVELS,
     OUT,
     PASSIVE,
     TRAP,
@@ -33,12 +34,20 @@ def made(values: Mapping[tuple[str, str], float], seeds: int = 5) -> pd.DataFram
     """Each quantity of an arm at message and sum, with noise over seeds."""
     rng = np.random.default_rng(0)
     rows = [
-        {"data": "digits", "arm": arm, "what": what, "place": place, "seed": seed, "value": value + rng.normal(0, 1e-4)}
+        {
+            "data": "digits",
+            "arm": arm,
+            "what": what,
+            "seen": seen,
+            "level": level,
+            "seed": seed,
+            "value": value + rng.normal(0, 1e-4),
+        }
         for seed in range(seeds)
         for (arm, what), value in values.items()
-        for place in gates.LEVELS.values()
+        for seen, level in LEVELS.items()
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(data="digits")
 
 
 def verdicts(values: Mapping[tuple[str, str], float], words: str, seeds: int = 5) -> set[str]:
@@ -101,14 +110,14 @@ def test_values_of_a_run_are_those_of_its_summary(tmp_path: Path) -> None:
     (scenario,) = run.scenarios("digits", ONE, 0, ["runs=2", "bootstrap=40"])
     folder = read(fedmem.run(scenario, out=tmp_path))
     found = of_run(folder)
-    assert not found.duplicated(["what", "place"]).any()
+    assert not found.duplicated(["what", "seen"]).any()
     assert {IMPRINT, TRAP, HONEST, IMPRINT + EXPECTED, TRAP + EXPECTED, ACTIVATION, ASCENT, PASSIVE} <= set(found.what)
     assert {IMPRINT + IN_OUT, IMPRINT + OUT} <= set(found.what)
     rows = folder.measurements
     is_asked = (
         (rows.scope == "summary") & (rows.metric == "exact_rows") & (rows.source == "imprint") & (rows.clients == 4)
     )
-    value = found[(found.what == IMPRINT) & (found.place == "sum of 4")].value
+    value = found[(found.what == IMPRINT) & (found.seen == "sum of 4")].value
     assert value.tolist() == rows[is_asked & (rows.server == "dishonest")].value.tolist()
 
 
