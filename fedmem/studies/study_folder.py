@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -13,14 +14,16 @@ from fedmem.wording import did_you_mean
 ROOT = "experiments"
 """The folder of studies in a clone."""
 
+_ASSIGNS = re.compile(r"^STUDY\b", re.MULTILINE)
+
 
 def study_names(root: Path = Path(ROOT)) -> tuple[str, ...]:
-    """The names of all studies in a folder.
+    """The names of all studies in a folder: of its folders whose `run.py` assigns `STUDY`.
 
     >>> study_names(Path("/nowhere"))
     ()
     """
-    return tuple(sorted(path.parent.name for path in root.glob("*/run.py")))
+    return tuple(sorted(path.parent.name for path in root.glob("*/run.py") if _ASSIGNS.search(path.read_text("utf-8"))))
 
 
 def find_study(name: str) -> tuple[Study, Path]:
@@ -38,21 +41,19 @@ def find_study(name: str) -> tuple[Study, Path]:
     module = _import_run(folder)
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
-        raise _wrong(name, f"{folder / 'run.py'} has no STUDY = Study(...) of fedmem.studies.study")
+        raise _wrong(
+            name,
+            f"{folder / 'run.py'} has no STUDY = Study(...) of fedmem.studies.study; a program of its own is run by "
+            f"python {folder / 'run.py'}",
+        )
     return study, folder
 
 
 def _import_run(folder: Path) -> object:
     """The module `run` of a folder: of the package that the folder is in, or else of the folder itself."""
     package = (folder.parent / "__init__.py").is_file()
-    root, name = (
-        (folder.parent.parent, f"{folder.parent.name}.{folder.name}.run")
-        if package
-        else (
-            folder.parent,
-            f"{folder.name}.run",
-        )
-    )
+    name = f"{folder.name}.run"
+    root, name = (folder.parent.parent, f"{folder.parent.name}.{name}") if package else (folder.parent, name)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     importlib.invalidate_caches()

@@ -15,7 +15,11 @@ def test_studies_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert "in the folder experiments of a clone" in call("study", "list").output
     (tmp_path / "experiments").mkdir()
     study_folder(tmp_path / "experiments", "mine_in_a_list")
-    assert "mine_in_a_list: Is a canary memorised?" in call("study", "list").output
+    study_folder(tmp_path / "experiments", "program_of_its_own", code="")
+    listed = call("study", "list")
+    assert listed.exit_code == 0, listed.output
+    assert "mine_in_a_list: Is a canary memorised?" in listed.output
+    assert "program_of_its_own" not in listed.output
 
 
 def test_unknown_study_is_an_error() -> None:

@@ -19,6 +19,9 @@ def test_names_are_those_of_folders_with_a_run(monkeypatch: pytest.MonkeyPatch) 
     names = study_names()
     assert "generative" in names
     assert "sweeps" not in names
+    assert set(names) == {
+        path.parent.name for path in CLONE.glob("experiments/*/run.py") if "STUDY =" in path.read_text()
+    }
     study, folder = find_study("generative")
     assert study.question.endswith("?")
     assert folder == CLONE / "experiments" / "generative"
