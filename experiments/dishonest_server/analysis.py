@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -30,19 +33,18 @@ def of_run(run: Run) -> pd.DataFrame:
     `formula` is the expected share, and `alone` the share of rows that are alone in a bin of the model that was sent.
     """
     rows = run.measurements
-    rows = rows[rows.scope == "summary"]
-    level = rows.level.astype(str) + rows.clients.map(lambda n: "" if pd.isna(n) else f" {int(n)}")
-    found = [
-        {"what": what, "seen": SEEN[key], "level": LEVELS[SEEN[key]], "value": float(row.value)}
-        for key, row in zip(level, rows.itertuples(), strict=True)
-        if key in SEEN and (what := _what(row))
-    ]
+    found = []
+    for row in rows[rows.scope == "summary"].to_dict("records"):
+        clients = "" if pd.isna(row["clients"]) else f" {int(row['clients'])}"
+        seen, what = SEEN.get(f"{row['level']}{clients}"), _what(row)
+        if seen is not None and what:
+            found.append({"what": what, "seen": seen, "level": LEVELS[seen], "value": float(row["value"])})
     return pd.DataFrame(found, columns=["what", "seen", "level", "value"])
 
 
-def _what(row: object) -> str:
+def _what(row: Mapping[Hashable, Any]) -> str:
     """The name of a row here; "" if it is not asked for."""
-    label = {name: str(getattr(row, name)) for name in ("metric", "source", "statistic", "place", "server", "coin")}
+    label = {name: str(row[name]) for name in ("metric", "source", "statistic", "place", "server", "coin")}
     metric, name = label["metric"], _NAMES.get(label["source"], "")
     if metric == "activation.difference" and label["place"] == "owner":
         return ACTIVATION

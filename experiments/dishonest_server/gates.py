@@ -112,7 +112,7 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
             for level in claim.levels:
 
                 def of(arm: str, what: str, data: str = data, level: str = level) -> FloatArray:
-                    return cells.loc[data, arm, what, level].to_numpy(dtype=np.float64)
+                    return np.asarray(cells.loc[data, arm, what, level], dtype=np.float64)
 
                 try:
                     gap = claim.gap(of)
