@@ -43,6 +43,7 @@ class Needs(Declaration):
         reads_gradients: Whether it reads an update as a gradient; its clients must be `ScheduledClient`.
         draws_samples: Whether it draws samples of the models, whose network must then be a generative model. See
             `fedmem.contracts.sampling`.
+        names_injections: Its fields that name injections, one or a tuple. A name that no injection has is refused.
         densities: Whether it has a meaning where data have no labels, so that models answer with the log-density of
             each row. The margin is then that log-density, the loss minus it, and nothing is right or wrong. A component
             that does not say so is refused there. A subclass with methods of its own declares it again.
@@ -64,6 +65,7 @@ class Needs(Declaration):
     reads_relearning: bool = declare(False, YES_OR_NO)
     reads_gradients: bool = declare(False, YES_OR_NO)
     draws_samples: bool = declare(False, YES_OR_NO)
+    names_injections: tuple[str, ...] = declare((), "a tuple of names of fields")
     densities: bool = declare(False, YES_OR_NO, renewed=True)
 
 

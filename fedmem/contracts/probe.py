@@ -18,6 +18,7 @@ from fedmem.contracts.measurement import Level, Measurement, Reading
 from fedmem.contracts.needs import YES_OR_NO, Needs
 from fedmem.contracts.replay import Replay
 from fedmem.contracts.strategy import StrategyMaker
+from fedmem.errors import Problem
 
 if TYPE_CHECKING:
     from fedmem.privacy.canary_directions import CanaryDirections
@@ -154,6 +155,27 @@ class MechanismTest(Probe, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuiltNetwork:
+    """The network of a scenario, and what a probe may ask of it before anything is trained.
+
+    Attributes:
+        network: The network.
+        initial: Its trained parameters.
+        shape: The shape of one input.
+        token_inputs: Whether inputs are tokens.
+        personal: Parameters that stay with the clients.
+        population: The number of rows of the population.
+    """
+
+    network: Any
+    initial: Params
+    shape: tuple[int, ...]
+    token_inputs: bool
+    personal: tuple[str, ...]
+    population: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProbeDeclaration(Needs):
     """The declarations of a probe, with their defaults.
 
@@ -165,6 +187,14 @@ class ProbeDeclaration(Needs):
             with a state, is then refused.
         compares_clients: Whether it compares runs with and without a client, which need `leave_out`.
         needs_triggers: Whether it reads rows with a trigger. It is refused where no injection has one.
+        needs_replacements: Whether it reads the places of out examples, which replacement rows take. It is refused with
+            `exclusion: remove`.
+        needs_base_rows: Whether it reads base rows of every client. It is refused where one has none.
+        reads_numbers: Whether it reads or moves inputs as numbers, so that texts are refused.
+        draws_noise_again: Whether it recomputes aggregates without the noise of the server, which it does not know. A
+            strategy that adds noise is refused where level `global` is observed.
+        network_problems: `network_problems(built)`, why it cannot act on a network and population, as problems whose
+            path is one of its fields or empty. None if it suits all.
         replays_per_client: `replays_per_client(examples)`, how often it repeats the training of a client that trains
             on so many audit examples, at most. `fedmem check` counts these trainings. None if it repeats none.
     """
@@ -175,6 +205,13 @@ class ProbeDeclaration(Needs):
     recomputes_aggregates: bool = declare(False, YES_OR_NO)
     compares_clients: bool = declare(False, YES_OR_NO)
     needs_triggers: bool = declare(False, YES_OR_NO)
+    needs_replacements: bool = declare(False, YES_OR_NO)
+    needs_base_rows: bool = declare(False, YES_OR_NO)
+    reads_numbers: bool = declare(False, YES_OR_NO)
+    draws_noise_again: bool = declare(False, YES_OR_NO)
+    network_problems: Callable[[BuiltNetwork], Sequence[Problem]] | None = declare(
+        None, "a method network_problems(built)"
+    )
     replays_per_client: Callable[[int], int] | None = declare(None, "a method replays_per_client(examples)")
 
 

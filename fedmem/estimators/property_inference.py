@@ -116,6 +116,8 @@ class PropertyInference:
     compares_held_out: ClassVar[bool] = True
     counts_groups: ClassVar[bool] = True
 
+    names_injections: ClassVar[tuple[str, ...]] = ("kinds",)
+
     kinds: tuple[str, ...] = ()
     sums: tuple[Annotated[int, Ge(2)], ...] = (2, 5, 10)
     penalty: Annotated[float, Gt(0)] = 1.0

@@ -26,7 +26,7 @@ from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import dataset_of
 from fedmem.datasets._own import as_dataset
 from fedmem.errors import ComponentError, Problem, ScenarioError
-from fedmem.federation.compatibility import mismatches, unsuitable_networks
+from fedmem.federation.compatibility import mismatches, require_base_rows, unsuitable_networks
 from fedmem.federation.duplicates import duplicates_of, effects_of
 from fedmem.federation.feature_shift import as_seen_by, replacement_pairs, show, viewers
 from fedmem.federation.held_rows import draw_own
@@ -85,6 +85,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     if problems:
         raise ScenarioError(problems)
     plan = _lay_out(scenario, data)
+    require_base_rows(scenario, plan.base)
     sources = source_rows(data, plan.audit.examples)
     audit, draw_order = with_windows(scenario, plan.audit)
     plan = replace(plan, audit=audit)
@@ -226,7 +227,7 @@ def check(scenario: Scenario, data: Dataset | None = None) -> list[Problem]:
     # Partition and injection are tried only with enough rows: their complaints would repeat the shortage.
     try:
         if not problems:
-            _lay_out(scenario, data)
+            require_base_rows(scenario, _lay_out(scenario, data).base)
     except ComponentError as error:
         problems.append(Problem(path=error.path, message=error.message))
     try:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedmem.contracts.attack import AttackDeclaration, ReconstructionAttack, attack_declaration
-from fedmem.contracts.client import client_declaration
+from fedmem.contracts.client import PersonalClient, client_declaration
 from fedmem.contracts.data import Dataset, DatasetLoader, FeatureShift
 from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.injection import InjectionDeclaration, injection_declaration
 from fedmem.contracts.model import ModelDeclaration, last_layer, model_declaration, trained_parameters
 from fedmem.contracts.needs import needs_of
+from fedmem.contracts.probe import BuiltNetwork, probe_declaration
+from fedmem.contracts.ragged import Ragged
 from fedmem.contracts.sampling import SamplingNetwork
 from fedmem.contracts.signal import SignalDeclaration, signal_declaration
 from fedmem.contracts.unlearner import unlearner_declaration
-from fedmem.errors import Problem
+from fedmem.errors import ComponentError, Problem
 from fedmem.federation.density_checks import density_problems
 from fedmem.modalities.tables import Tables
 from fedmem.scenario.catalogue import kinds, load
@@ -36,7 +39,7 @@ def mismatches(scenario: Scenario, data: Dataset) -> list[Problem]:
     A class whose `texts` is true reads rows of tokens. One whose `labelled_texts` is true reads texts with a class.
     Of models, these read nothing else. Classes that do not say read images and tables.
     """
-    problems = [*_model(scenario, data), *_client(scenario, data)]
+    problems = [*_model(scenario, data), *_client(scenario, data), *_numbers(scenario, data)]
     if data.modality.token_inputs:
         problems += [*_texts(scenario, _declared_name(data))]
     return [*problems, *_signals(scenario, data), *density_problems(scenario, data)]
@@ -83,6 +86,18 @@ def _client(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
         )
 
 
+def _numbers(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
+    """Probes that read inputs as numbers have none in texts."""
+    are_texts = data.modality.token_inputs or data.train.several_targets
+    for position, probe in enumerate(scenario.probes if are_texts else ()):
+        if probe_declaration(probe).reads_numbers:
+            yield Problem(
+                path=f"probes[{position}].kind",
+                message=f"{kind_of(probe)} reads inputs as numbers, but {kind_of(scenario.dataset)} has texts. Use a "
+                "data set of images, tables or series, or leave this probe out",
+            )
+
+
 def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
     for position, signal in enumerate(scenario.signals):
         declared, path = signal_declaration(signal), f"signals[{position}].kind"
@@ -120,8 +135,43 @@ def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
 
 def unsuitable_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:
     """A problem for each part of the scenario that its network does not suit."""
-    checks = (shallow_networks, large_networks, frozen_heads, missing_blocks, without_samples)
+    checks = (shallow_networks, large_networks, frozen_heads, missing_blocks, without_samples, unattackable_networks)
     return [problem for check in checks for problem in check(scenario, network, data)]
+
+
+def unattackable_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:
+    """A problem for each reason why a probe cannot act on the network and the population of the scenario."""
+    declared = {i: probe_declaration(probe).network_problems for i, probe in enumerate(scenario.probes)}
+    if not any(declared.values()):
+        return []
+    initial = dict(trained_parameters(network))
+    client = scenario.client
+    built = BuiltNetwork(
+        network=deepcopy(network).eval(),  # dropout would draw from the global generator
+        initial=initial,
+        shape=data.train.inputs.shape[1:],
+        token_inputs=data.modality.token_inputs,
+        personal=client.personal_parameters(initial) if isinstance(client, PersonalClient) else (),
+        population=scenario.population,
+    )
+    return [
+        Problem(path=f"probes[{position}]" + f".{problem.path}" * bool(problem.path), message=problem.message)
+        for position, problems_of in declared.items()
+        if problems_of is not None
+        for problem in problems_of(built)
+    ]
+
+
+def require_base_rows(scenario: Scenario, base: Ragged) -> None:
+    """Errors: `ComponentError` where a probe reads base rows of every client, and one of them has none."""
+    empty = [client for client, rows in enumerate(base) if not len(rows)]
+    for position, probe in enumerate(scenario.probes if empty else ()):
+        if probe_declaration(probe).needs_base_rows:
+            raise ComponentError(
+                f"probes[{position}]",
+                f"{kind_of(probe)} reads base rows of every client, but client {empty[0]} has none. Use fewer clients, "
+                "another partition or fewer audit examples, or leave this probe out",
+            )
 
 
 def without_samples(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:

@@ -16,12 +16,12 @@ from fedmem.contracts.attack import Reconstruction
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Label, Level, Measurement, Reading
-from fedmem.contracts.probe import Context
+from fedmem.contracts.probe import BuiltNetwork, Context
 from fedmem.contracts.replay import Replay
-from fedmem.errors import ComponentError
+from fedmem.errors import Problem
 from fedmem.privacy.secure_aggregation import sum_of
 from fedmem.probes._cases import Case, Scope, schedule_of, senders_of
-from fedmem.probes._first_layer import FirstLayer, first_layer
+from fedmem.probes._first_layer import FirstLayer, first_layer, layer_problems
 from fedmem.probes._leak_measures import ATTACK_LABELS, ATTACKED, DISHONEST
 from fedmem.probes._leakage_summary import summed_up
 from fedmem.probes._measures import OUT, of_victim
@@ -116,6 +116,16 @@ class DishonestServer(ABC):
         """One for each number of steps."""
         return max(1, len(self.steps))
 
+    def network_problems(self, built: BuiltNetwork) -> list[Problem]:
+        """Whether there is no such first layer, and no population to set thresholds by."""
+        problems = layer_problems(built, self._kind)
+        if not built.population:
+            message = (
+                f"{self._kind} sets its thresholds by public data, but there is no population. Set population: 200"
+            )
+            problems.append(Problem(path="", message=f"{message}, or leave the probe out"))
+        return problems
+
     @abstractmethod
     def _plan(self, arrived: FloatArray, layer: FirstLayer, count: int, rng: np.random.Generator) -> Plan:
         """The layer that is sent for so many rows, from what arrives there of the population."""
@@ -131,11 +141,6 @@ class DishonestServer(ABC):
             return []
         federation = context.federation
         layer = first_layer(federation, federation.personal_names(context.client), self._kind)
-        if not len(federation.population):
-            raise ComponentError(
-                "probes",
-                f"{self._kind} sets its thresholds by public data, but there is no population. Set population: 200",
-            )
         readings: list[tuple[Transition, Reading]] = []
         for steps in self.steps or (None,):
             scope = Scope(runs=self.runs, victims=self.victims, max_images=1, knows=("population",), steps=steps)

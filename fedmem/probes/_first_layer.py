@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.model import frozen_tensors
-from fedmem.errors import ComponentError
+from fedmem.contracts.probe import BuiltNetwork
+from fedmem.errors import ComponentError, Problem
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,11 +72,23 @@ class FirstLayer:
 
 
 def first_layer(federation: Federation, personal: Sequence[str], probe: str) -> FirstLayer:
-    """The first layer of the model of a federation.
+    """The first layer of the model of a federation, whose initial weights are read; see `find_first_layer`."""
+    built = BuiltNetwork(
+        network=federation.model,
+        initial=federation.initial,
+        shape=federation.store.inputs.shape[1:],
+        token_inputs=federation.modality.token_inputs,
+        personal=tuple(personal),
+        population=len(federation.population),
+    )
+    return find_first_layer(built, probe)
+
+
+def find_first_layer(built: BuiltNetwork, probe: str) -> FirstLayer:
+    """The first layer of a network.
 
     Args:
-        federation: Its model is read, and its initial weights.
-        personal: Parameters that stay with the clients.
+        built: The network with its initial weights.
         probe: The kind of the probe, for messages.
 
     Raises:
@@ -85,11 +98,11 @@ def first_layer(federation: Federation, personal: Sequence[str], probe: str) -> 
     import torch
     from torch import nn
 
-    modules = dict(federation.model.named_modules())
-    shape = federation.store.inputs.shape[1:]
+    modules = dict(built.network.named_modules())
+    shape = built.shape
     places = torch.arange(int(np.prod(shape)), dtype=torch.float64).reshape(shape)
     trial = torch.stack([torch.zeros(shape).double(), torch.ones(shape).double(), places / max(places.numel(), 1)])
-    calls = [] if federation.modality.token_inputs else _calls(federation, trial)
+    calls = [] if built.token_inputs else _calls(built, trial)
     layers = [modules[name] for name, _, _ in calls]
     reasons = "a network of an embedding, a convolution or a normalisation with weights has none"
     if len(calls) == SECOND and all(isinstance(layer, nn.Linear) for layer in layers):
@@ -99,15 +112,15 @@ def first_layer(federation: Federation, personal: Sequence[str], probe: str) -> 
         is_straight = flat.shape[1] == places.numel() and np.all(scale)
         is_straight = is_straight and np.allclose(offset + scale * trial[2].numpy().ravel(), flat[2], atol=1e-9)
         names = [f"{part}.{kind}" for part, kind in ((name, "weight"), (name, "bias"), (following, "weight"))]
-        trained = {name for name, value in federation.model.named_parameters() if value.requires_grad}
+        trained = {name for name, value in built.network.named_parameters() if value.requires_grad}
         is_relu = hidden.shape == out.shape and torch.allclose(out.relu(), hidden) and bool((out < 0).any())
         if not is_straight:
             reasons = f"`{name}` is not given the inputs themselves"
-        elif names[1] not in dict(federation.model.named_parameters()):
+        elif names[1] not in dict(built.network.named_parameters()):
             reasons = f"`{name}` has no bias"
         elif not is_relu:
             reasons = f"`{name}` is not followed by a ReLU and a linear layer"
-        elif not trained.issuperset(names) or set(names) & set(personal):
+        elif not trained.issuperset(names) or set(names) & set(built.personal):
             reasons = f"`{name}` or `{following}` is frozen, or stays with the clients"
         else:
             sizes = {"units": out.shape[1], "outputs": outputs.shape[1]}
@@ -119,27 +132,36 @@ def first_layer(federation: Federation, personal: Sequence[str], probe: str) -> 
     )
 
 
-def _calls(federation: Federation, trial: Tensor) -> list[tuple[str, Tensor, Tensor]]:
+def layer_problems(built: BuiltNetwork, probe: str) -> list[Problem]:
+    """Why there is no such layer, as a problem of the probe; none if there is one."""
+    try:
+        find_first_layer(built, probe)
+    except ComponentError as error:
+        return [Problem(path="", message=error.message)]
+    return []
+
+
+def _calls(built: BuiltNetwork, trial: Tensor) -> list[tuple[str, Tensor, Tensor]]:
     """The first two layers with parameters: name, inputs and outputs, in float64, at the initial weights."""
     import torch
     from torch.func import functional_call
 
     state = {
         name: value.detach().double() if value.is_floating_point() else value
-        for name, value in (*frozen_tensors(federation.model).items(), *federation.initial.items())
+        for name, value in (*frozen_tensors(built.network).items(), *built.initial.items())
     }
     calls: list[tuple[str, Tensor, Tensor]] = []
     handles = [
         module.register_forward_hook(
             lambda _, arguments, output, name=name: calls.append((name, arguments[0].detach(), output.detach()))
         )
-        for name, module in federation.model.named_modules()
+        for name, module in built.network.named_modules()
         if list(module.parameters(recurse=False))
     ]
     try:
         # layers that take no such numbers refuse them
         with torch.no_grad(), suppress(RuntimeError, IndexError):
-            functional_call(federation.model, state, (trial,))
+            functional_call(built.network, state, (trial,))
     finally:
         for handle in handles:
             handle.remove()

@@ -12,7 +12,6 @@ from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import NO_CLIENT
 from fedmem.contracts.probe import Context
-from fedmem.errors import ComponentError
 
 
 @dataclass(frozen=True)
@@ -98,18 +97,3 @@ def candidate_rows(
         peers = np.setdiff1d(federation.trained_rows[is_first & is_peer[audit.subject]], [own_row])
         peers = rng.permutation(peers)[: limit - 1]
     return np.array([own_row, *peers.tolist()]), others[~np.isin(others, peers)]
-
-
-def require_unknown_rows(context: Context, probe: str) -> None:
-    """Errors: `ComponentError` for texts, and where nothing stands for an example that is out."""
-    federation = context.federation
-    reason = ""
-    if federation.modality.token_inputs or federation.store.several_targets:
-        reason = f"{probe} guesses numbers, but these data are texts. Use a data set of images, tables or series"
-    elif not (federation.replacement >= 0).any():
-        reason = (
-            f"{probe} compares with examples that are out, whose places replacement rows take, but there are none. "
-            "Write exclusion: replace"
-        )
-    if reason:
-        raise ComponentError("probes", f"{reason}, or leave this probe out")

@@ -13,11 +13,11 @@ from annotated_types import Gt, Lt
 from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import Reading
-from fedmem.contracts.probe import Context
+from fedmem.contracts.probe import BuiltNetwork, Context
 from fedmem.contracts.replay import Replay
-from fedmem.errors import ComponentError
+from fedmem.errors import Problem
 from fedmem.probes._active import ActiveMembership, Question, reading
-from fedmem.probes._first_layer import FirstLayer, first_layer
+from fedmem.probes._first_layer import FirstLayer, first_layer, layer_problems
 
 RIDGE = 0.1
 """The addition to the covariance of the population, as a share of its mean variance."""
@@ -61,8 +61,8 @@ class ActivationMembership(ActiveMembership):
     Guarantees: deterministic; nothing is changed; the readings of a run do not depend on other runs. An answer that is
     not finite gives NaN, which does not count.
 
-    Errors: `ComponentError` where the model does not begin with a linear layer, a ReLU and another linear layer, or
-    with fewer than two rows of population. Also if the client algorithm is no `ScheduledClient`.
+    Refused where the model does not begin with a linear layer, a ReLU and another linear layer, or with fewer than two
+    rows of population. Also if the client algorithm is no `ScheduledClient`.
 
     >>> ActivationMembership(others=False, max_examples=3).replays_per_client(30)
     3
@@ -75,15 +75,20 @@ class ActivationMembership(ActiveMembership):
 
     margin: Annotated[float, Gt(0), Lt(1)] = 0.9
 
+    def network_problems(self, built: BuiltNetwork) -> list[Problem]:
+        """Whether there is no such first layer, and fewer than two rows of population."""
+        problems = layer_problems(built, "activation_membership")
+        if built.population < 2:
+            message = (
+                "activation_membership needs the mean and covariance of public data, but the population has "
+                f"{built.population} rows. Set population: 200, or leave the probe out"
+            )
+            problems.append(Problem(path="", message=message))
+        return problems
+
     def _answers(self, questions: Sequence[Question], context: Context) -> list[tuple[Transition, Reading]]:
         federation = context.federation
         layer = first_layer(federation, federation.personal_names(context.client), "activation_membership")
-        if len(federation.population) < 2:
-            raise ComponentError(
-                "probes",
-                "activation_membership needs the mean and covariance of public data, but the population has "
-                f"{len(federation.population)} rows. Set population: 200",
-            )
         arrived = layer.at_layer(federation.population.inputs)
         mean, inverse = arrived.mean(0), inverse_covariance(arrived)
         signs = np.where(np.arange(layer.outputs) % 2, -1.0, 1.0)[:, None]

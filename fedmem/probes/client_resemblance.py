@@ -132,6 +132,7 @@ class ClientResemblance:
     )
     draws_samples: ClassVar[bool] = True
     compares_clients: ClassVar[bool] = True
+    needs_base_rows: ClassVar[bool] = True
     densities: ClassVar[bool] = True
     counts_groups: ClassVar[bool] = True
     needs_independent_runs: ClassVar[bool] = True

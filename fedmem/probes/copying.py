@@ -96,6 +96,8 @@ class Copying:
     samples: Annotated[int, Gt(0)] = 200
     cells: Annotated[int, Gt(0)] = 1
     min_share: Annotated[float, Ge(0), Lt(1)] = 0.0
+    names_injections: ClassVar[tuple[str, ...]] = ("kinds",)
+
     kinds: tuple[str, ...] = ()
     runs: Annotated[int, Gt(0)] = 64
     every: Annotated[int, Gt(0)] | None = None

@@ -110,6 +110,8 @@ class Extraction:
     members: Annotated[int, Gt(0)] = 10
     calls: Annotated[int, Ge(0)] = 0
     prompt: Annotated[int, Gt(0)] | None = None
+    names_injections: ClassVar[tuple[str, ...]] = ("kinds",)
+
     kinds: tuple[str, ...] = ()
     runs: Annotated[int, Gt(0)] = 32
     every: Annotated[int, Gt(0)] | None = None

@@ -9,9 +9,10 @@ import numpy as np
 from annotated_types import Ge, Gt
 
 from fedmem.contracts.arrays import FloatArray, IntArray
-from fedmem.errors import ComponentError
+from fedmem.contracts.probe import BuiltNetwork
+from fedmem.errors import Problem
 from fedmem.probes._dishonest import DishonestServer, Plan
-from fedmem.probes._first_layer import FirstLayer
+from fedmem.probes._first_layer import FirstLayer, find_first_layer
 
 LOWEST = 10.0
 """How many spreads below the population the first threshold lies, so that all rows are above it."""
@@ -69,8 +70,8 @@ class Imprint(DishonestServer):
 
     Guarantees: deterministic; nothing is changed; the readings of a run do not depend on other runs.
 
-    Errors: `ComponentError` where the model does not begin with a linear layer, a ReLU and another linear layer. Also
-    without a population, or with more bins than units or than rows of the population.
+    Refused where the model does not begin with a linear layer, a ReLU and another linear layer. Also without a
+    population, or with more bins than units or than rows of the population.
 
     >>> Imprint(bins=4, steps=(1, 5)).replays_per_client(3)
     2
@@ -84,15 +85,22 @@ class Imprint(DishonestServer):
     direction: Literal["random", "brightness"] = "random"
     amplification: Annotated[float, Gt(0)] = 1.0
 
+    def network_problems(self, built: BuiltNetwork) -> list[Problem]:
+        """Also whether there are more bins than units, or than rows of the population."""
+        problems = super().network_problems(built)
+        if problems:
+            return problems
+        units = find_first_layer(built, self._kind).units
+        bins, limit = self.bins or units, min(units, built.population + 1)
+        if bins <= limit:
+            return []
+        message = f"imprint has {bins} bins, but the first layer has {units} units and the population "
+        remedy = f"{built.population} rows. Set bins to at most {limit}, or a wider layer and a larger population"
+        return [Problem(path="bins", message=message + remedy)]
+
     def _plan(self, arrived: FloatArray, layer: FirstLayer, count: int, rng: np.random.Generator) -> Plan:
         """One projection for all units, thresholds from the population, and equal weights in the next layer."""
-        bins, limit = self.bins or layer.units, min(layer.units, len(arrived) + 1)
-        if bins > limit:
-            raise ComponentError(
-                "probes",
-                f"imprint has {bins} bins, but the first layer has {layer.units} units and the population "
-                f"{len(arrived)} rows. Set bins to at most {limit}, or a wider layer and a larger population",
-            )
+        bins = self.bins or layer.units
         width = arrived.shape[1]
         weight = np.full(width, 1.0 / width) if self.direction == "brightness" else rng.standard_normal(width)
         projected = np.sort(arrived @ weight)

@@ -18,9 +18,7 @@ from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Label, Labels, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.replay import Replay
-from fedmem.errors import ComponentError
 from fedmem.modalities.numbers import CAP, psnr
-from fedmem.privacy.mechanisms import adds_noise
 from fedmem.privacy.reconstruction_bound import gaussian_success
 from fedmem.probes._leakage_summary import summed_up
 from fedmem.probes._measures import OUT
@@ -30,7 +28,6 @@ from fedmem.probes._unknown_rows import (
     candidate_rows,
     draw_senders,
     draw_unknown_rows,
-    require_unknown_rows,
 )
 
 _IS_NOT = (
@@ -140,8 +137,8 @@ class Informed:
     Guarantees: nothing is changed; the choice of examples does not depend on coins; the readings of a run do not depend
     on other runs. Cost: `candidates` times `repeats` plus `shadows` local trainings for each example.
 
-    Errors: `ComponentError` for texts, without replacement rows (`exclusion: remove`), and at level `global` under a
-    strategy that adds noise.
+    Refused for texts, without replacement rows (`exclusion: remove`), and at level `global` under a strategy that adds
+    noise.
 
     >>> Informed(candidates=4, shadows=10, max_examples=1).replays_per_client(3)
     14
@@ -156,6 +153,8 @@ class Informed:
         Label("candidates", "whole", "how many rows the adversary chooses from, the true one among them"),
     )
     compares_held_out: ClassVar[bool] = True
+    needs_replacements: ClassVar[bool] = True
+    reads_numbers: ClassVar[bool] = True
 
     candidates: Annotated[int, Ge(2)] = 10
     shadows: Annotated[int, Ge(0)] = 64
@@ -173,6 +172,11 @@ class Informed:
         """Whether it looks at the aggregate."""
         return "global" in self.levels
 
+    @property
+    def draws_noise_again(self) -> bool:
+        """Whether it looks at the aggregate, whose noise it does not know."""
+        return "global" in self.levels
+
     def replays_per_client(self, examples: int) -> int:
         """At most so many; examples that are out are attacked too."""
         return self.max_examples * (self.candidates * self.repeats + self.shadows)
@@ -183,13 +187,6 @@ class Informed:
         due = not self.rounds or first.round in self.rounds
         if first.round == 0 or first.level == "sum" or first.level not in self.levels or not due:
             return []
-        require_unknown_rows(context, "informed")
-        if first.level == "global" and adds_noise(context.strategy):
-            raise ComponentError(
-                "probes",
-                "informed does not know the noise of the server, but an aggregate is recomputed with the same noise. "
-                "Write levels: [local], or leave this probe out",
-            )
         seen = [transition for transition in transitions if transition.run < self.runs]
         return [
             (transition, reading)

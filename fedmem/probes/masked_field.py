@@ -72,6 +72,8 @@ class MaskedField:
     compares_held_out: ClassVar[bool] = True
 
     candidates: Annotated[int, Gt(0)] = 1000
+    names_injections: ClassVar[tuple[str, ...]] = ("kinds",)
+
     kinds: tuple[str, ...] = ()
     runs: Annotated[int, Gt(0)] = 32
     every: Annotated[int, Gt(0)] | None = None

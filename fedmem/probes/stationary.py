@@ -28,7 +28,6 @@ from fedmem.probes._unknown_rows import (
     candidate_rows,
     draw_senders,
     draw_unknown_rows,
-    require_unknown_rows,
 )
 
 _IS_NOT = (
@@ -127,7 +126,7 @@ class Stationary:
     Guarantees: nothing is changed; deterministic; the readings of a run do not depend on other runs. Cost: two
     gradients over the rows of the client, or of the federation, for each example.
 
-    Errors: `ComponentError` for texts, and without replacement rows (`exclusion: remove`).
+    Refused for texts, and without replacement rows (`exclusion: remove`).
 
     >>> from fedmem.attacks.linear_layer import LinearLayer
     >>> Stationary(attack=LinearLayer()).levels
@@ -141,6 +140,8 @@ class Stationary:
         Label("candidates", "whole", "how many rows the adversary chooses from, the true one among them"),
     )
     compares_held_out: ClassVar[bool] = True
+    needs_replacements: ClassVar[bool] = True
+    reads_numbers: ClassVar[bool] = True
     reads_gradients: ClassVar[bool] = True
 
     attack: ReconstructionAttack
@@ -158,7 +159,6 @@ class Stationary:
         due = not self.rounds or first.round in self.rounds
         if first.round == 0 or first.level == "sum" or first.level not in self.levels or not due:
             return []
-        require_unknown_rows(context, "stationary")
         seen = [transition for transition in transitions if transition.run < self.runs]
         return [
             (transition, reading)

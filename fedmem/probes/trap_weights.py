@@ -48,8 +48,8 @@ class TrapWeights(DishonestServer):
 
     Guarantees: deterministic; nothing is changed; the readings of a run do not depend on other runs.
 
-    Errors: `ComponentError` where the model does not begin with a linear layer, a ReLU and another linear layer, or
-    without a population.
+    Refused where the model does not begin with a linear layer, a ReLU and another linear layer, or without a
+    population.
 
     >>> TrapWeights(scale=0.9).replays_per_client(3)
     1

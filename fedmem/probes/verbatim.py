@@ -87,6 +87,8 @@ class Verbatim:
     prefixes: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] = (16,)
     suffix: Annotated[int, Gt(0)] | None = 50
     near: Annotated[float, Gt(0), Le(1)] = 0.9
+    names_injections: ClassVar[tuple[str, ...]] = ("kinds",)
+
     kinds: tuple[str, ...] = ()
     runs: Annotated[int, Gt(0)] = 32
     every: Annotated[int, Gt(0)] | None = None

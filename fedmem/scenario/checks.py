@@ -73,6 +73,7 @@ from fedmem.scenario.check_phases import (
     _phase_state,
     _removed_places,
 )
+from fedmem.scenario.check_probes import _injections_named, _noise_unknown, _replacements_read
 from fedmem.scenario.check_relearning import _learnt_again, _relearning_compared, _relearning_read
 from fedmem.scenario.check_series import _every_round, _margins_alone, _signals_of_every_round
 from fedmem.scenario.check_sets import _population, _sets
@@ -224,6 +225,9 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _schedule,
     _training_read,
     _aggregates,
+    _replacements_read,
+    _noise_unknown,
+    _injections_named,
     _means,
     _enough_clients,
     _whole_cohort,

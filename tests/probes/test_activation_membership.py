@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.guards.guarding import PartError
+from fedmem.errors import ScenarioError
 from fedmem.probes import activation_membership
 from fedmem.probes.activation_membership import inverse_covariance, unit_for
 from tests.probes.dishonest_helpers import measured, values
@@ -71,5 +71,5 @@ def test_a_broken_unit_has_no_advantage(monkeypatch: pytest.MonkeyPatch, broken:
 
 
 def test_it_needs_a_population() -> None:
-    with pytest.raises(PartError, match=r"the population has 0 rows. Set population: 200"):
+    with pytest.raises(ScenarioError, match=r"the population has 0 rows. Set population: 200"):
         measured(PROBE, population=0)

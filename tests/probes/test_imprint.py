@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.guards.guarding import PartError
+from fedmem.errors import ScenarioError
 from fedmem.probes import _dishonest
 from fedmem.probes._dishonest import Plan, find_isolated, quotients
 from fedmem.probes._first_layer import FirstLayer
@@ -180,9 +180,9 @@ def test_weight_decay_is_taken_off() -> None:
 
 
 def test_more_bins_than_units_or_population_are_refused() -> None:
-    with pytest.raises(PartError, match=r"imprint has 17 bins, .* 16 units .* 200 rows. Set bins to at most 16"):
+    with pytest.raises(ScenarioError, match=r"imprint has 17 bins, .* 16 units .* 200 rows. Set bins to at most 16"):
         measured({**IMPRINT, "bins": 17})
-    with pytest.raises(PartError, match="Set bins to at most 6"):
+    with pytest.raises(ScenarioError, match="Set bins to at most 6"):
         measured(IMPRINT, population=5)
-    with pytest.raises(PartError, match=r"there is no population. Set population: 200"):
+    with pytest.raises(ScenarioError, match=r"there is no population. Set population: 200"):
         measured(IMPRINT, population=0)
