@@ -189,10 +189,10 @@ def estimate(
     - pure: the same bank, estimators and deals give the same rows, bit for bit and in the same order. Deals come from
       the stream `redeals` of the bank's seed;
     - an estimator that cannot read the bank is a `ComponentError`, not a row without meaning; see `require_readable`;
-    - where runs have inclusion rates of their own, signals have no rows.
+    - where the coins of examples depend on each other, signals have no rows.
     """
     require_readable(bank.audit, estimators)
-    estimators = with_signals(estimators, () if bank.audit.coin_law.varies else signals)
+    estimators = with_signals(estimators, signals if bank.audit.coin_law.compares_sides else ())
     redeals = permute_coins(bank.audit, deals, stream(bank.seed, "redeals"))
     rows: list[Measurement] = []
     retentions = [_RetentionSums(deals) for _ in estimators]

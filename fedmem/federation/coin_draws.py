@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fedmem.contracts.arrays import BoolArray, FloatArray
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
+from fedmem.errors import ComponentError
 from fedmem.seeding import stream
 
 if TYPE_CHECKING:
@@ -29,6 +31,41 @@ def draw_coins(scenario: Scenario, count: int, rates: FloatArray | None) -> Bool
         coins = flip(rows, count, rng, scenario.coins.rate)
     else:
         coins = (rng.random((count, rows)) < rates[:rows]).T
+    return np.tile(coins, (scenario.twins, 1))
+
+
+def draw_one_of(scenario: Scenario, owner: IntArray | NDArray[np.int32], *, is_shared: bool) -> BoolArray:
+    """(R, m) coins under `one_of`: of the examples of each owner, one is in in each run; the same for twins.
+
+    An example is in in as many runs as any other of its owner, or in one more. Owners are drawn independently.
+
+    Args:
+        scenario: Its runs, twins and seed.
+        owner: (m,) the owning client of each example.
+        is_shared: Whether examples have a coin together, or an example has several owners.
+
+    Errors: `ComponentError` where examples share coins or owners, have no owner, or are the only one of it, and where
+    there are fewer runs than examples.
+    """
+    rows = scenario.runs // scenario.twins
+    clients, counts = np.unique(owner, return_counts=True)
+    if is_shared or (len(owner) and clients[0] < 0):
+        raise ComponentError(
+            "coins.law",
+            "one_of draws one example of each owning client, but some examples have no owning client, several, or a "
+            "coin together; use injections with one owner and `included: each`",
+        )
+    if not len(owner) or counts.min() < 2 or counts.max() > rows:
+        raise ComponentError(
+            "coins.law",
+            "one_of draws one of the examples of each owning client, which needs at least two of each, and no more than "
+            f"runs without twins ({rows}); here they are {counts.tolist()}",
+        )
+    coins = np.zeros((rows, len(owner)), dtype=bool)
+    for client in clients.tolist():
+        rng, examples = stream(scenario.seed, "one of", client=client), np.flatnonzero(owner == client)
+        dealt = rng.permutation(np.resize(rng.permutation(len(examples)), rows))
+        coins[np.arange(rows), examples[dealt]] = True
     return np.tile(coins, (scenario.twins, 1))
 
 

@@ -18,7 +18,7 @@ from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import injected_of, references_of
 from fedmem.errors import ComponentError
 from fedmem.federation.aims import plan_aimed, positions_aimed_at, target_plan
-from fedmem.federation.coin_draws import draw_client_coins, draw_coins, draw_rates
+from fedmem.federation.coin_draws import draw_client_coins, draw_coins, draw_one_of, draw_rates
 from fedmem.federation.coin_groups import coin_groups, groups_warnings, share_coins
 from fedmem.federation.feature_shift import carries_real_rows
 from fedmem.federation.held_rows import HeldRows, OwnReplacements, notes_of, warnings_of
@@ -248,13 +248,18 @@ def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Exam
         return np.concatenate([np.empty(0, dtype=np.int32), *parts])
 
     group, rates = coin_groups(scenario.injections, additions), draw_rates(scenario)
+    owner = concatenate([part.owner for part in additions])
+    if scenario.coins.law == "one_of":
+        coins = draw_one_of(scenario, owner, is_shared=group is not None or _owners(additions) is not None)
+    else:
+        coins = share_coins(draw_coins(scenario, len(examples), rates), group)
     return AuditSet(
         examples=replace(examples, ids=ids),
         kind=np.repeat(np.array([injection.name for injection in scenario.injections], dtype=np.str_), sizes),
         role=np.repeat(np.array([injection.role for injection in scenario.injections], dtype=np.str_), sizes),
-        owner=concatenate([part.owner for part in additions]),
+        owner=owner,
         copies=concatenate([part.copies for part in additions]),
-        is_in=share_coins(draw_coins(scenario, len(examples), rates), group) | _is_certain(scenario, additions),
+        is_in=coins | _is_certain(scenario, additions),
         # A start in round 1 is no window: the initial model is observed as if all examples were active.
         start=per_injection([0 if part.start in (None, 1) else part.start for part in additions]),
         stop=per_injection([FOREVER if part.stop is None else part.stop for part in additions]),

@@ -46,11 +46,12 @@ def caveats(
 
 
 def _signals_without_rows(scenario: Scenario) -> Iterator[str]:
-    """Where runs have inclusion rates, signals are stored alone."""
-    if scenario.signals and scenario.coins.as_law.varies:
+    """Where the coins of examples depend on each other, signals are stored alone."""
+    if scenario.signals and not scenario.coins.as_law.compares_sides:
+        number = "none" if scenario.coins.law == "one_of" else "more"
         yield (
             f"signals are stored, but have no rows in tables: with random inclusion by {scenario.coins.law}, runs with "
-            "an example also train on more of the others"
+            f"an example also train on {number} of the others"
         )
 
 

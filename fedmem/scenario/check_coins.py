@@ -15,7 +15,7 @@ from fedmem.scenario.coins import Coins
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import LeaveOut
 
-_FIELDS = {"balanced": (), "rate": ("rate",), "owen": (), "beta": ("alpha", "beta")}
+_FIELDS = {"balanced": (), "rate": ("rate",), "owen": (), "beta": ("alpha", "beta"), "one_of": ()}
 """The fields of each law."""
 
 
@@ -68,13 +68,23 @@ def _coins_read(coins: Coins, estimators: Sequence[Estimator], probes: Sequence[
 
 def _coins_decide(coins: Coins, injections: Sequence[Injection], runs: int) -> Iterator[Problem]:
     """Where runs have rates of their own, every audit example is a player whose inclusion is random."""
-    for position, injection in enumerate(injections if coins.as_law.varies else ()):
+    for position, injection in enumerate(() if coins.as_law.compares_sides else injections):
         if not has_coins(injection, runs):
             yield Problem(
                 path=f"injections[{position}].coins",
                 message=f"the examples of this injection are in in every run, but random inclusion by {coins.law} is "
                 "about all examples. Leave this line out, or write `coins: {law: balanced}` in the scenario",
             )
+
+
+def _one_of_removes(coins: Coins, exclusion: str) -> Iterator[Problem]:
+    """Replacement rows would be those of all examples but one, which shows the one as well."""
+    if coins.law == "one_of" and exclusion != "remove":
+        yield Problem(
+            path="exclusion",
+            message=f"is {exclusion}, but under `coins: {{law: one_of}}` the replacement rows of all other examples "
+            "would show which one is in; write exclusion: remove",
+        )
 
 
 def _coins_elsewhere(coins: Coins, leave_out: LeaveOut, roster: str, after: object) -> Iterator[Problem]:

@@ -20,7 +20,8 @@ class Coins(Section):
     law: Law = Field(
         default="balanced",
         description="each example is in exactly half of the runs (balanced), or in a share of them (rate). Or each run "
-        "draws the probability of each example: uniformly (owen), or by a beta distribution (beta)",
+        "draws the probability of each example: uniformly (owen), or by a beta distribution (beta). Or exactly one of "
+        "the examples of each owning client is in (one_of)",
     )
     rate: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="the share of runs that each example is in; with rate alone"

@@ -1,0 +1,148 @@
+"""An informed adversary that learns from whole federations which row of a client a further one was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from annotated_types import Ge
+
+from fedmem.contracts.arrays import FloatArray, IntArray
+from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.measure import Measure
+from fedmem.contracts.measurement import Label, Labels, Level, Reading
+from fedmem.estimation.shadow_runs import identify, reconstruct
+from fedmem.estimation.statistics import clopper_pearson, student_mean
+from fedmem.estimation.update_evidence import count_clients, first_of_coin_rows, stored_columns, stored_rounds
+from fedmem.seeding import stream
+
+_START = "weight_feature.projection."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowFederations:
+    """How well a bank of whole federations shows which row of a client, the victim, a further run was trained on.
+
+    Under `coins: {law: one_of}` each run has exactly one of the m candidates of a victim. All its other rows are the
+    same in all runs. Each run is a target once, and its shadow runs are others.
+
+    - `shadow_identified`: the share of runs whose candidate is identified among the m, 0 to 1. The attack is a linear
+      discriminant on the signal `weight_features`, see `fedmem.estimation.shadow_runs`. Chance is 1/m. n counts runs,
+      and the interval is exact (Clopper and Pearson, 95 %). It has no row where a candidate is in fewer than two runs.
+    - `shadow_identified.null`: 1/m.
+    - `shadow_gain`: PSNR of a reconstruction of the row minus that of the best guess without the model, in dB. Ridge
+      regression is trained on runs with other candidates, so no shadow run has the row. The guesses are the mean of
+      shadow rows, and the shadow row that is nearest to the truth. As the latter knows the truth, the gain without
+      leakage is at most 0. n counts candidates, whose runs are averaged first; the interval is Student's (95 %). It has
+      no row with fewer than four candidates, nor for texts.
+
+    Places: the message of the victim, and at level `global` the aggregate. `seen` = `another` is the control: the
+    message of one other client, which has not seen the row. After the first round that client began with an aggregate,
+    so that a value above chance is leakage through the aggregate. In the summary the attack reads all observed rounds
+    together. Of twins, the first counts. Runs whose model has diverged, or without one, do not count.
+
+    The adversary is granted all other rows, the candidates, the algorithm and the law of all that is random. It knows
+    the initial weights and the batches exactly if all runs share them (`initial_weights`, `batches`).
+
+    Fields:
+        folds: Number of parts into which runs, and candidates, are dealt.
+
+    >>> ShadowFederations().coin_laws
+    ('one_of',)
+
+    References: Balle, Cherubin and Hayes (2022), Reconstructing training data with informed adversaries.
+    """
+
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            name="shadow_identified",
+            title="Rows identified by shadow federations",
+            means="Share of runs whose unknown row is identified among the candidates by a bank of whole federations.",
+            is_not="The attack knows all other rows and the candidates; chance is 1 / candidates.",
+            range=(0.0, 1.0),
+            direction="higher is worse",
+            terms=(("shadow federation", "another run of the same federation, of which an attack knows the rows"),),
+        ),
+        Measure(
+            name="shadow_gain",
+            title="Gain of reconstructions by shadow federations",
+            means="PSNR of a row reconstructed from the model minus that of the best guess without the model, in dB.",
+            is_not="It is no distance: a gain above 0 may still be far from the row.",
+            direction="higher is worse",
+            unit="dB",
+        ),
+    )
+    row_labels: ClassVar[tuple[Label, ...]] = (
+        Label("victim", "number", "the client whose row is unknown"),
+        Label(
+            "seen",
+            "text",
+            "whose model the attack reads",
+            (("owner", "the victim"), ("another", "one other client, as a control"), ("aggregate", "the aggregate")),
+        ),
+    )
+    min_runs: ClassVar[int] = 8
+    needs_test: ClassVar[tuple[Level, ...]] = ("local", "global")
+    reads_set_signals: ClassVar[tuple[str, ...]] = ("weight_feature",)
+    coin_laws: ClassVar[tuple[str, ...]] = ("one_of",)
+    densities: ClassVar[bool] = True
+
+    folds: Annotated[int, Ge(2)] = 5
+
+    def estimate(self, view: View) -> Sequence[Estimate]:
+        """None: a share of runs is no mean over examples."""
+        return ()
+
+    def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
+        """By victim and whose model is read."""
+        test = view.sets.get("test")
+        if test is None or view.round == 0 or view.place not in ("owner", ""):
+            return ()
+        clients = 0 if view.level == "global" else count_clients(test)
+        columns = stored_columns(test, _START, view.audit.runs, stored_rounds(test, view.round), clients)
+        if not columns:
+            return ()
+        # (R, N, S q): all rounds side by side
+        features = np.concatenate([np.moveaxis(column, 0, 2) for column in columns.values()], axis=2)
+        first = first_of_coin_rows(view.audit.coin_rows)
+        readings: list[Reading] = []
+        for victim in np.unique(view.audit.owner).tolist():
+            rows = np.flatnonzero(view.audit.owner == victim)
+            classes = view.audit.is_in[np.ix_(first, rows)].argmax(axis=1)
+            seen = {"aggregate": 0} if not clients else {"owner": victim, "another": (victim + 1) % clients}
+            for name, place in seen.items():
+                if name != "another" or place != victim:
+                    labels = Labels.of(victim=victim, seen=name)
+                    inputs = view.audit.examples.inputs[rows]
+                    readings += self._of_victim(features[first, place], classes, inputs, labels)
+        return [(None, reading) for reading in readings]
+
+    def _of_victim(self, features: FloatArray, classes: IntArray, inputs: FloatArray, labels: Labels) -> Iterator[Reading]:
+        is_there = np.isfinite(features).all(axis=1)
+        features, classes, m = features[is_there], classes[is_there], len(inputs)
+        if not len(classes):
+            return
+        if np.bincount(classes, minlength=m).min() >= 2:
+            right = identify(features, classes, self.folds, stream(0, "folds of shadow runs"))
+            low, high = clopper_pearson(int(right.sum()), len(right))
+            yield Reading(
+                metric="shadow_identified", value=float(right.mean()), low=low, high=high, n=len(right), labels=labels
+            )
+            yield Reading(metric="shadow_identified.null", value=1 / m, n=len(right), labels=labels)
+        if m >= 4 and np.issubdtype(inputs.dtype, np.floating):
+            truth = inputs.reshape(m, -1).astype(np.float64)
+            errors, prior, _ = reconstruct(features, classes, truth, self.folds, stream(0, "folds of shadow rows"))
+            yield _gain(errors, prior, classes, labels)
+
+
+def _gain(errors: FloatArray, prior: FloatArray, classes: IntArray, labels: Labels) -> Reading:
+    """The mean over candidates, in dB; an exact guess counts as an error of 1e-12 of the prior's."""
+    is_known = prior > 0
+    gains = -10 * np.log10(np.maximum(errors[is_known] / prior[is_known], 1e-12))
+    names, place = np.unique(classes[is_known], return_inverse=True)
+    means = np.bincount(place, weights=gains, minlength=len(names)) / np.bincount(place, minlength=len(names))
+    low, high = student_mean(means)
+    value = float(means.mean()) if len(means) else np.nan
+    return Reading(metric="shadow_gain", value=value, low=low, high=high, n=len(means), labels=labels)
