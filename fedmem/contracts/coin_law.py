@@ -20,7 +20,7 @@ class CoinLaw:
     Attributes:
         law: `balanced`: in exactly half of the runs. `rate`: in exactly `round(rate * runs)` of them. `owen`: run r has
             a rate q ~ U(0, 1), and each example is in with probability q. `beta`: the same with q ~ Beta(beta, alpha).
-            `one_of`: of the examples of each owning client, exactly one, each in as many runs as the others or one more.
+            `one_of`: of the examples of each owning client, exactly one, with equal numbers of runs up to 1.
         rate: The share of runs under `rate`, and 0.5 otherwise.
         alpha, beta: The parameters under `beta`, and 1 otherwise. A large alpha means few examples in a run.
 

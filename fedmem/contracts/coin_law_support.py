@@ -31,8 +31,9 @@ def not_reading_law(component: object, path: str, law: Law) -> Iterator[tuple[st
 
 def explain_law(component: object, law: Law) -> str:
     """Why a component is refused under this law."""
-    laws = ", ".join(needs_of(component).coin_laws)
+    supported = needs_of(component).coin_laws
+    laws, remedy = ", ".join(supported), "balanced" if "balanced" in supported or not supported else supported[0]
     return (
         f"{kind_of(component)} supports random inclusion by {laws}, and not random inclusion by {law}; write "
-        "`coins: {law: balanced}`, or leave it out"
+        f"`coins: {{law: {remedy}}}`, or leave it out"
     )

@@ -119,7 +119,9 @@ class ShadowFederations:
                     readings += self._of_victim(features[first, place], classes, inputs, labels)
         return [(None, reading) for reading in readings]
 
-    def _of_victim(self, features: FloatArray, classes: IntArray, inputs: FloatArray, labels: Labels) -> Iterator[Reading]:
+    def _of_victim(
+        self, features: FloatArray, classes: IntArray, inputs: FloatArray, labels: Labels
+    ) -> Iterator[Reading]:
         is_there = np.isfinite(features).all(axis=1)
         features, classes, m = features[is_there], classes[is_there], len(inputs)
         if not len(classes):

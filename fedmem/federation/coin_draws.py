@@ -58,8 +58,8 @@ def draw_one_of(scenario: Scenario, owner: IntArray | NDArray[np.int32], *, is_s
     if not len(owner) or counts.min() < 2 or counts.max() > rows:
         raise ComponentError(
             "coins.law",
-            "one_of draws one of the examples of each owning client, which needs at least two of each, and no more than "
-            f"runs without twins ({rows}); here they are {counts.tolist()}",
+            "one_of draws one of the examples of each owning client, which needs at least two of each, and no more "
+            f"than runs without twins ({rows}); here they are {counts.tolist()}",
         )
     coins = np.zeros((rows, len(owner)), dtype=bool)
     for client in clients.tolist():

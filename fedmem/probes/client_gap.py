@@ -83,7 +83,7 @@ class ClientGap:
         ),
     )
     counts_groups: ClassVar[bool] = True
-    coin_laws: ClassVar[tuple[str, ...]] = ("balanced", "rate", "owen", "beta")
+    coin_laws: ClassVar[tuple[str, ...]] = ("balanced", "rate", "owen", "beta", "one_of")
 
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local", "global")

@@ -136,7 +136,7 @@ class ClientResemblance:
     densities: ClassVar[bool] = True
     counts_groups: ClassVar[bool] = True
     needs_independent_runs: ClassVar[bool] = True
-    coin_laws: ClassVar[tuple[str, ...]] = ("balanced", "rate", "owen", "beta")
+    coin_laws: ClassVar[tuple[str, ...]] = ("balanced", "rate", "owen", "beta", "one_of")
 
     samples: Annotated[int, Gt(0)] = 200
     rows: Annotated[int, Gt(0)] = 50

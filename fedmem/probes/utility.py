@@ -113,7 +113,7 @@ class Utility:
         ),
     )
     counts_groups: ClassVar[bool] = True
-    coin_laws: ClassVar[tuple[str, ...]] = ("balanced", "rate", "owen", "beta")
+    coin_laws: ClassVar[tuple[str, ...]] = ("balanced", "rate", "owen", "beta", "one_of")
     reads_relearning: ClassVar[bool] = True
     densities: ClassVar[bool] = True
 

@@ -61,7 +61,7 @@ def _enough_coins(coins: Coins, runs: int, twins: int) -> Iterator[Problem]:
 def _coins_read(coins: Coins, estimators: Sequence[Estimator], probes: Sequence[Probe]) -> Iterator[Problem]:
     """Components whose results are not right under this law."""
     for field, components in (("probes", probes), ("estimators", estimators)):
-        for position, component in enumerate(components if coins.law != "balanced" else ()):
+        for position, component in enumerate(components):
             for path, part in not_reading_law(component, f"{field}[{position}]", coins.law):
                 yield Problem(path=path, message=explain_law(part, coins.law))
 

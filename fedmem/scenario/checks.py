@@ -39,7 +39,14 @@ from fedmem.scenario.check_cohorts import (
     _somebody_to_leave_out,
     _whole_cohort,
 )
-from fedmem.scenario.check_coins import _coin_fields, _coins_decide, _coins_elsewhere, _coins_read, _enough_coins, _one_of_removes
+from fedmem.scenario.check_coins import (
+    _coin_fields,
+    _coins_decide,
+    _coins_elsewhere,
+    _coins_read,
+    _enough_coins,
+    _one_of_removes,
+)
 from fedmem.scenario.check_included import _each_drawn_alone, _groups_are_drawn
 from fedmem.scenario.check_influence import _influence_read
 from fedmem.scenario.check_measuring import (

@@ -124,6 +124,7 @@ SIGNALS_OF = {
     "attribute_precision": ("attribute_inference",),
     "property_inference": ("update_features",),
     "client_attribute": ("update_features", "row_share"),
+    "shadow_federations": ("weight_features",),
 }
 """The signals that estimators read."""
 
@@ -164,6 +165,9 @@ def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind
             "strategy": {"kind": "dp_fedavg", "noise_multiplier": 1.0, "expected_cohort_size": 4, "canary_clients": 4},
         }
     pasted["injections"] = INJECTIONS.get(kind, pasted["injections"])
+    if kind == "shadow_federations":  # which reads runs with one example of each client
+        pasted |= {"coins": {"law": "one_of"}, "exclusion": "remove", "roster": "shared", "leave_out": {}}
+        pasted["injections"] = [{"kind": "typical", "per_client": 2}]
     if kind == "fed_influence":  # which reads every round
         pasted["observe"] = {"every": 1}
     if kind == "mechanism":

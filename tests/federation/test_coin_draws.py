@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fedmem.errors import ComponentError
 from fedmem.federation import build
-from fedmem.federation.coin_draws import beta_quantiles, draw_from_strata, draw_rates, flip
+from fedmem.federation.coin_draws import beta_quantiles, draw_from_strata, draw_one_of, draw_rates, flip
 from fedmem.seeding import stream
 from tests.federation.build_helpers import scenario
+from tests.tiny import tiny
 
 
 @pytest.mark.parametrize("runs", [2, 4, 32])
@@ -87,3 +89,22 @@ def test_balanced_coins_are_as_without_the_field() -> None:
     named = build.build(scenario(runs=8, coins={"law": "balanced"})).audit
     np.testing.assert_array_equal(named.is_in, build.build(scenario(runs=8)).audit.is_in)
     assert named.inclusion_rates is None
+
+
+def test_one_example_of_each_owner_is_in() -> None:
+    owner = np.array([0, 2, 0, 2, 0, 2, 2])
+    coins = draw_one_of(tiny(runs=10, estimators=[]), owner, is_shared=False)
+    for client in (0, 2):
+        assert (coins[:, owner == client].sum(axis=1) == 1).all()
+        assert np.ptp(coins[:, owner == client].sum(axis=0)) <= 1
+    assert not np.array_equal(coins[:, 0], coins[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("owner", "is_shared", "message"),
+    [([0, 0], True, "no owning client"), ([-1, -1], False, "no owning client"), ([0, 1, 1], False, "at least two"),
+     ([], False, "at least two"), ([0] * 11, False, "no more than")],
+)  # fmt: skip
+def test_one_of_needs_several_examples_of_one_owner(owner: list[int], is_shared: bool, message: str) -> None:
+    with pytest.raises(ComponentError, match=message):
+        draw_one_of(tiny(runs=10, estimators=[]), np.array(owner, dtype=np.int64), is_shared=is_shared)
