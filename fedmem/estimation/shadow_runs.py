@@ -100,8 +100,8 @@ def reconstruct(
         rng: Deals the folds.
 
     Returns:
-        (n,) the squared error of the guess. (n,) the smaller squared error of two guesses without the model: the
-        mean of shadow rows and the shadow row that is nearest to the truth. (m, m) which candidates share a fold. All
+        (n,) the squared error of the guess. (n,) the smaller squared error of two guesses without the model. These are
+        the mean of shadow rows, and the shadow row that is nearest to the truth. (m, m) which candidates share a fold. All
         errors are NaN with fewer than four candidates.
     """
     m = len(rows)

@@ -35,7 +35,8 @@ class ShadowFederations:
     - `shadow_gain`: PSNR of a reconstruction of the row minus that of the best guess without the model, in dB. Ridge
       regression is trained on runs with other candidates, so no shadow run has the row. The guesses are the mean of
       shadow rows, and the shadow row that is nearest to the truth. As the latter knows the truth, the gain without
-      leakage is at most 0. n counts candidates, whose runs are averaged first; the interval is Student's (95 %). It has
+      leakage is at most 0. n counts candidates,
+      whose runs are averaged first. The interval is Student's (95 %). It has
       no row with fewer than four candidates, nor for texts.
 
     Places: the message of the victim, and at level `global` the aggregate. `seen` = `another` is the control: the
@@ -59,7 +60,7 @@ class ShadowFederations:
         Measure(
             name="shadow_identified",
             title="Rows identified by shadow federations",
-            means="Share of runs whose unknown row is identified among the candidates by a bank of whole federations.",
+            means="Share of runs whose unknown row is identified among the candidates by other runs.",
             is_not="The attack knows all other rows and the candidates; chance is 1 / candidates.",
             range=(0.0, 1.0),
             direction="higher is worse",

@@ -52,14 +52,14 @@ def draw_one_of(scenario: Scenario, owner: IntArray | NDArray[np.int32], *, is_s
     if is_shared or (len(owner) and clients[0] < 0):
         raise ComponentError(
             "coins.law",
-            "one_of draws one example of each owning client, but some examples have no owning client, several, or a "
-            "coin together; use injections with one owner and `included: each`",
+            "one_of draws one example of each owning client, but some are in or out together, or have no owning client "
+            "or several. Use injections with one owner and `included: each`",
         )
     if not len(owner) or counts.min() < 2 or counts.max() > rows:
         raise ComponentError(
             "coins.law",
-            "one_of draws one of the examples of each owning client, which needs at least two of each, and no more "
-            f"than runs without twins ({rows}); here they are {counts.tolist()}",
+            "one_of draws one example of each owning client, which needs at least two and no more than runs without "
+            f"twins ({rows}). Here they are {counts.tolist()}",
         )
     coins = np.zeros((rows, len(owner)), dtype=bool)
     for client in clients.tolist():

@@ -96,7 +96,7 @@ def test_noise_is_no_better_than_the_prior() -> None:
     assert np.log(error / prior).mean() > 0
 
 
-def test_equal_models_give_the_mean_row_and_few_candidates_nothing() -> None:
+def test_equal_models_give_the_mean_and_few_candidates_nothing() -> None:
     rng = np.random.default_rng(7)
     rows, classes = rng.uniform(size=(4, 2)), np.tile(np.arange(4), 2)
     error, prior, _ = reconstruct(np.ones((8, 3)), classes, rows, 2, rng)
