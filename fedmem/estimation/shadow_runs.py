@@ -34,9 +34,10 @@ def folds_of(classes: IntArray, count: int, rng: np.random.Generator) -> IntArra
 def identify(features: FloatArray, classes: IntArray, folds: int, rng: np.random.Generator) -> BoolArray:
     """(n,) whether the candidate of each run is identified by shadow runs, which are those of all other folds.
 
-    The candidate whose shadow runs have the nearest mean is guessed, by the distance d Σ⁻¹ d with the pooled covariance
-    Σ of shadow runs of one candidate. Σ is shrunk to its mean variance, as far as identifies most shadow runs by each
-    other. Nothing of a target takes part in means, covariance and shrinkage. A tie identifies nothing.
+    The candidate whose shadow runs have the nearest mean is guessed, by the distance d Σ⁻¹ d. Here Σ is the pooled
+    covariance of shadow runs of one candidate, shrunk to its mean variance. The shrinkage is the one by which most
+    shadow runs are identified by others. Nothing of a target takes part in means, covariance and shrinkage. A tie
+    identifies nothing.
 
     Args:
         features: (n, d) finite features of runs.
@@ -101,8 +102,8 @@ def reconstruct(
 
     Returns:
         (n,) the squared error of the guess. (n,) the smaller squared error of two guesses without the model. These are
-        the mean of shadow rows, and the shadow row that is nearest to the truth. (m, m) which candidates share a fold. All
-        errors are NaN with fewer than four candidates.
+        the mean of shadow rows, and the shadow row that is nearest to the truth. (m, m) which candidates share a fold.
+        All errors are NaN with fewer than four candidates.
     """
     m = len(rows)
     if m < 4:

@@ -23,7 +23,7 @@ _START = "weight_feature.projection."
 
 @dataclass(frozen=True, kw_only=True)
 class ShadowFederations:
-    """How well a bank of whole federations shows which row of a client, the victim, a further run was trained on.
+    """How well whole federations show which row of a client, the victim, a further run was trained on.
 
     Under `coins: {law: one_of}` each run has exactly one of the m candidates of a victim. All its other rows are the
     same in all runs. Each run is a target once, and its shadow runs are others.

@@ -1,4 +1,4 @@
-"""Random projections of a model, from which a bank of federations may tell what it was trained on."""
+"""Random projections of a model, which may show what it was trained on."""
 
 from __future__ import annotations
 
