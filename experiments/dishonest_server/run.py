@@ -1,4 +1,4 @@
-"""What does a server read that sends clients a changed model, and what prevents it: sums, steps, clipping or noise?"""
+"""Can a server that sends a changed model read the rows of clients, and do sums, steps, clipping or noise prevent it?"""
 
 from __future__ import annotations
 

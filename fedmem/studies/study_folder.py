@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from fedmem.errors import Problem, ScenarioError
 from fedmem.studies.study import Study
@@ -39,7 +40,7 @@ def find_study(name: str) -> tuple[Study, Path]:
         where = f"choose from: {', '.join(names)}" if names else f"this folder has no {ROOT}/NAME/run.py; use a clone"
         raise _wrong(name, f"no such study{did_you_mean(name, names)}; {where}")
     module = _import_run(folder)
-    study = getattr(module, "STUDY", None)
+    study = vars(module).get("STUDY")
     if not isinstance(study, Study):
         raise _wrong(
             name,
@@ -49,7 +50,7 @@ def find_study(name: str) -> tuple[Study, Path]:
     return study, folder
 
 
-def _import_run(folder: Path) -> object:
+def _import_run(folder: Path) -> ModuleType:
     """The module `run` of a folder: of the package that the folder is in, or else of the folder itself."""
     package = (folder.parent / "__init__.py").is_file()
     name = f"{folder.name}.run"
