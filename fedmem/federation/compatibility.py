@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.attack import AttackDeclaration, ReconstructionAttack, attack_declaration
 from fedmem.contracts.client import PersonalClient, client_declaration
 from fedmem.contracts.data import Dataset, DatasetLoader, FeatureShift
@@ -144,7 +145,7 @@ def unattackable_networks(scenario: Scenario, network: nn.Module, data: Dataset)
     declared = {i: probe_declaration(probe).network_problems for i, probe in enumerate(scenario.probes)}
     if not any(declared.values()):
         return []
-    initial = dict(trained_parameters(network))
+    initial: Params = {name: value.detach() for name, value in trained_parameters(network).items()}
     client = scenario.client
     built = BuiltNetwork(
         network=deepcopy(network).eval(),  # dropout would draw from the global generator

@@ -54,7 +54,8 @@ class SensitiveColumn:
                 raise ComponentError(
                     path,
                     f"there is no column {number}; the table has {len(blocks)}, numbered from 0, and the label is none "
-                    "of them",
+                    "of them. fedmem check lists them under decided. Sensitive columns of csv are among them only with "
+                    "include_sensitive: true",
                 )
         if column in without:
             raise ComponentError("without_columns", f"column {column} is the one that is inferred; take it out")
