@@ -1,4 +1,4 @@
-"""Can a server that sends a changed model read the rows of clients, and do sums, steps, clipping or noise prevent it?"""
+"""Can a server that sends a changed model read rows of clients, and do sums, steps, clipping or noise prevent it?"""
 
 from __future__ import annotations
 
