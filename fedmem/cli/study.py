@@ -52,7 +52,7 @@ class _Run(_Cells):
 
     on: On = None
     hours: Annotated[
-        float | None, typer.Option(help="no cell begins later than this; the same command continues", min=0)
+        float | None, typer.Option(help="hours after which no cell begins; the same command continues", min=0)
     ] = None
     results: Annotated[
         Path | None, typer.Option(help="where tables, figures and the page go; by default the folder of the study")
@@ -76,7 +76,7 @@ def list_studies(debug: Debug = False) -> None:
 @study_app.command("check")
 @options(_Cells)
 def check_study(given: _Cells) -> None:
-    """Say what a study would run, and how long that takes. Nothing is trained but a few rounds for the estimate."""
+    """Say what a study would run, and how long that takes. Only a few rounds are trained, for the estimate."""
     with reporting():
         from fedmem.studies.study import cells_of, price
         from fedmem.studies.study_folder import find_study

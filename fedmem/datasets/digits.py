@@ -47,7 +47,7 @@ class Digits:
 
     Guarantees:
 
-    - train and test are disjoint and hold all rows of the forms, 1797 of all, each sorted by row number;
+    - train and test are disjoint and hold all rows of the forms (all forms have 1797), each sorted by row number;
     - the test set is stratified: every class has its exact share of rows, rounded up or down;
     - the bytes are those of the published file, or loading fails.
 

@@ -20,7 +20,7 @@ class Randomised:
     """Another data set with random labels or random inputs, which a network can fit only by memorising.
 
     Exactly round(`labels` n) of the n training rows, chosen at random, get labels that are uniform over all classes.
-    So such a label is right for 1 in C. Labels of the test set stay, and accuracy on it is accuracy on true labels.
+    So 1 in C of them is right on average. The test set keeps its labels, so accuracy on it is accuracy on true labels.
     All runs have the same labels. Rows of all purposes are chosen alike: those of clients, audit examples, replacement
     rows and the population.
 
@@ -32,11 +32,12 @@ class Randomised:
       of the test set too. `shuffled_each` is an order of its own for each training image. `noise` is Gaussian, with
       the mean and standard deviation of all training pixels, cut to [0, 1].
 
-    The column `random label` is `yes` or `no`, and `true class` has the labels before. No model is given them.
+    The column `random label` is `yes` or `no`, and `true class` has the original labels. No model
+    is given these columns.
 
     Guarantees:
 
-    - draws of `base` are left alone, so the rows of each set are theirs;
+    - draws of `base` are unchanged, so that training and test set have the rows that they have in `base`;
     - with a larger share, all rows with random labels keep the labels that they had with a smaller one;
     - with share 0 and kept inputs, rows are those of `base`.
 

@@ -34,7 +34,8 @@ def client_area(
     label. Above 200 pairs of clients, 200 are drawn.
 
     The interval is the hull of three. The first is a jackknife over clients, with the fits as they are. The second is
-    Wilson's for disjoint pairs. The third is the value ± a distance from ½ that 95 % of the deals do not exceed.
+    Wilson's for disjoint pairs. The third is the value ± the smallest distance from ½ that 95 % of the deals
+    do not exceed.
     Without an attribute all deals are equally likely, so that the interval contains ½ in 95 % of cases or more.
 
     Args:

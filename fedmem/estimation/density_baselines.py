@@ -1,4 +1,4 @@
-"""Densities that know nothing about images: what a model of densities has to exceed to have learnt anything."""
+"""Log-densities that a model has to exceed to have learnt anything: those of simple distributions of pixels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fedmem.contracts.arrays import FloatArray
 def one_distribution(inputs: NDArray[Any], binary: bool) -> FloatArray:
     """(n,) log p in nats of rows (n, *shape) whose pixels all have one distribution, the best for exactly these rows.
 
-    For binary pixels it is the share of ones, otherwise a normal distribution. NaN where all pixels are equal: then it
-    cannot be exceeded.
+    For binary pixels it is the share of ones, otherwise a normal distribution. NaN where all pixels are equal, since
+    no model can exceed it then.
 
     >>> one_distribution(np.array([[1, 0], [0, 0]]), True).round(2).tolist()
     [-1.67, -0.58]

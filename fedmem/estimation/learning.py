@@ -143,7 +143,7 @@ def check_learning(bank: Bank, test: Examples, population: Examples, *, binary: 
 
     Models that give log-densities are compared with one distribution for all pixels, the best for exactly these
     examples, by the same two tests. The difference of an example is in nats. Models that have diverged are left out.
-    Where a model bounds log p from below, a better bound shows that it is better, and a worse one shows nothing.
+    For a model with a lower bound on log p, a bound above the baseline shows learning. A bound below it shows nothing.
 
     Nothing protects a single run, or untrained networks that share their initial weights: they are one network. In
     simulations, 15 to 27 % of single ones are called `learnt`.
@@ -214,7 +214,7 @@ def _density_learning(
 
 
 def _held_out_set(blocks: dict[str, Evidence], held_out: dict[str, Examples]) -> str:
-    """The name of the first set that has examples and was asked; empty without one."""
+    """The name of the first set that has examples and evidence; empty without one."""
     return next((name for name, examples in held_out.items() if len(examples) and name in blocks), "")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Diffusion:
-    """T steps add normal noise to an image, and a perceptron with a time embedding guesses the image that it was.
+    """T steps add normal noise to an image, and a perceptron with a time embedding guesses the original image.
 
     Pixels are x_0 = 2 x − 1, and x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε. With the guess x̂_0 of x_0 from x_t, the noise is
     guessed as ε̂ = (x_t − √ᾱ_t x̂_0) / √(1 − ᾱ_t). In training the output (n, 1) is −½ ‖ε − ε̂‖² at random times with
@@ -22,12 +22,12 @@ class Diffusion:
 
     log p(x) ≥ −KL(q(x_T | x_0) ‖ N(0, I)) − Σ_{t=2..T} KL(q(x_{t−1} | x_t, x_0) ‖ p(x_{t−1} | x_t)) + log p(x | x_1),
 
-    each term in expectation over the noise of x_t. Reverse steps have fixed variances. The decoder p(x | x_1) and they
+    each term in expectation over the noise of x_t. Reverse steps have fixed variances. These and the decoder p(x | x_1)
     depend on `likelihood`:
 
     - `bernoulli`, for binary pixels: the network gives half the log-odds h of each pixel, to which Bayes' rule adds
-      √ᾱ_t x_t / (1 − ᾱ_t). Then x̂_0 = tanh of the sum, and p(pixel is 1 | x_1) is its sigmoid, doubled. A
-      constant h is independent pixels. Steps have the variance β̃_t of q, and cost ½ (SNR_{t−1} − SNR_t)
+      √ᾱ_t x_t / (1 − ᾱ_t). Then x̂_0 = tanh of the sum, and p(pixel is 1 | x_1) = sigmoid of twice the sum. With
+      constant h, pixels are independent. Steps have the variance β̃_t of q, and cost ½ (SNR_{t−1} − SNR_t)
       ‖x_0 − x̂_0‖² nats, where SNR_t = ᾱ_t / (1 − ᾱ_t).
     - `gaussian`: the network gives v, and x̂_0 = √ᾱ_t x_t − √(1 − ᾱ_t) v. The decoder is N(x̂_0, 1 − ᾱ_1), as a
       density of pixels in [0, 1]. Steps have the variance β_t = 1 − ᾱ_t / ᾱ_{t−1}. With v = 0 the bound is exact for
@@ -37,18 +37,18 @@ class Diffusion:
 
     - `hidden`: width of each hidden layer of the perceptron.
     - `steps`: T.
-    - `schedule`: of ᾱ_t, as in `linear` of Ho et al. or `cosine` of Nichol and Dhariwal.
-    - `likelihood`: of pixels given x_1.
+    - `schedule`: how ᾱ_t falls with t, `linear` (Ho et al.) or `cosine` (Nichol and Dhariwal).
+    - `likelihood`: the distribution of pixels given x_1.
     - `samples`: K, pairs of a time and a noise vector in evaluation. Times are spread evenly over 1..T from a random
-      start, so that K = T has each time once. The estimate has the bound as its mean for any K.
-    - `draws`: such pairs for each image in a step of training.
+      start, so that K = T has each time once. For any K, the mean of the estimate is the bound.
+    - `draws`: pairs of a time and a noise vector for each image in a step of training.
     - `activation`: what follows each hidden layer.
 
     Guarantees:
 
     - pairs in evaluation follow from the pixels of an image alone. They are the same under all models, in all runs,
       seeds and scenarios;
-    - draws of training are made as those of dropout, so that clients are trained one by one, and replays repeat them.
+    - noise of training is drawn as dropout is, so that clients are trained one by one, and replays repeat their draws.
 
     >>> [name for name, _ in Diffusion(hidden=(8,)).build((1, 4, 4), 1).named_parameters()][:2]
     ['denoiser.layers.hidden1.weight', 'denoiser.layers.hidden1.bias']

@@ -131,7 +131,7 @@ class _Observer:
         return 8 * len(transitions) * self._federation.audit.examples.targets.size * self._federation.num_classes
 
     def utility_of(self, round_number: int) -> tuple[float | None, float | None]:
-        """Accuracy of the global models on the test set after a round (from 1), or their loss where nothing is right.
+        """Accuracy of the global models on the test set after a round (from 1), or their loss if they have no accuracy.
 
         None where they are not observed.
         """

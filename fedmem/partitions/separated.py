@@ -34,7 +34,7 @@ class Separated:
     Guarantees:
 
     - disjoint, sorted arrays that cover `rows` as far as `base` does;
-    - the rows of one side are dealt before those of the other, each by the rule of `base`.
+    - rows without the value are dealt before those with it, each by the rule of `base`.
 
     Errors: `ComponentError` for an unknown column or value, where all rows have the value, for fewer than 2 clients,
     and those of `base`.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fedmem.modalities.modality import Modality
 
 FEWEST = 4
-"""Identities of a verifier at least: two to learn from, and two to judge it by."""
+"""The fewest identities of a verifier: two to learn from, and two to judge it by."""
 
 RIDGE = 1.0
 """Added to the covariance, as a multiple of the mean variance of a pixel."""
@@ -81,7 +81,8 @@ def held_out_accuracies(vectors: FloatArray, identity: IntArray, classes: IntArr
     """(K,) how often the nearest other row is of the same identity, by identity: for the verifier, and for pixels.
 
     Identities are split into two halves, alternately. A verifier that is fitted to one half is judged on rows of the
-    other, among rows of that half alone. So it never saw the people that it is judged by. Pixels are judged alike.
+    other, among rows of that half alone. So it never saw the people by whom it is judged. Pixels are judged on the
+    same rows.
 
     Errors: `ComponentError` with fewer than four identities.
     """

@@ -77,7 +77,7 @@ class ClientResemblance:
 
     - `verifier_accuracy`: how often the nearest other row has the same identity, among identities that a verifier
       did not see. With `statistic` = `pixels`, it is the same for pixels, as the control without training. With
-      `chance`, it is that of a random row. A verifier at chance is blind, and then a gain near 0 says nothing.
+      `chance`, it is that of a random row. A verifier at chance recognises nobody, and then a gain near 0 says nothing.
 
     The attacker is granted samples, and rows of each candidate. The rows of the gallery are those that clients train
     on, so a copy of a row counts as much as its style. With a verifier, the attacker has images of other people too.

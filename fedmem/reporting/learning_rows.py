@@ -44,18 +44,19 @@ def _densities(first: Learning, by_level: Mapping[Level, Learning], held_out: st
     means = (_nats(side.accuracy, side.low, side.high) if side else "–" for side in sides)
     rows = [
         ("log-density of the models", count, *means),
-        ("one distribution for all pixels", count, *(f"{side.constant:.2f}" if side else "–" for side in sides)),
+        ("one distribution for all pixels", count, *(_nats(side.constant) if side else "–" for side in sides)),
         ("p that the models are no better", count, *(_p(side.p if side else None) for side in sides)),
         ("the same p, over runs", count, *(_p(side.p_of_runs if side else None) for side in sides)),
     ]
     if not math.isnan(first.independent):
-        rows.insert(2, ("independent pixels", count, *(f"{side.independent:.2f}" if side else "–" for side in sides)))
+        rows.insert(2, ("independent pixels", count, *(_nats(side.independent) if side else "–" for side in sides)))
     return f"mean log-density in nats; n counts {held_out} examples", tuple(rows)
 
 
-def _nats(value: float, low: float, high: float) -> str:
+def _nats(value: float, low: float = math.nan, high: float = math.nan) -> str:
     """The value, and its interval where it has one."""
-    return f"{value:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+    text = f"{value:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+    return text.replace("-", "−")
 
 
 def learning_notes(summary: Summary) -> Iterator[str]:

@@ -46,7 +46,7 @@ def write_page(folder: Path) -> None:
 def filled_page(text: str, tables: Mapping[str, pd.DataFrame], source: str = TEXT) -> str:
     """The text with the number of each reference in its place.
 
-    Beside columns of the table, a reference may have these words. A value with spaces is written in quotation marks.
+    A reference may also have these options. A value with spaces is written in quotation marks.
 
     - `show=NAME`: the value of this column without an interval, such as `verdict` or `seeds`;
     - `of=NAME`: the column of the value, whose interval is in `NAME_low` and `NAME_high`;
@@ -139,5 +139,5 @@ def _column_of(column: str, rows: pd.DataFrame) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-    """A number with so many digits and a minus sign; −0.00 says that the end of an interval is below 0."""
+    """A number with so many digits and a minus sign; −0.00 is a number below 0 that rounds to 0."""
     return f"{value:.{digits}f}".replace("-", "−")

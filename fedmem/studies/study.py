@@ -30,16 +30,16 @@ class Study:
 
     A cell is a tuple of arguments. `work` is called with them and with `out` and `settings`: the folder of finished
     runs, and `path=value` texts for every scenario. It runs its scenarios by `fedmem.run`, which trains nothing twice,
-    so that an interrupted study goes on where it was.
+    so that an interrupted study continues where it was.
 
     Attributes:
         question: One sentence that ends with a question mark.
-        seeds: Those of the tables on its page.
+        seeds: The seeds of the tables on its page.
         cells: The cells of some seeds, in the order of their results.
         work: The results of one cell. It has to be a function of a module, since it is called in other processes.
         scenarios: The scenarios that `work` would run for a cell and settings: what is known before anything is run.
         tables: The tables by name, from the results of all cells.
-        figures: Drawn from the tables.
+        figures: The figures that are drawn from the tables.
         digits: Significant digits of the tables.
         shown: Name of the table that is printed, the one with the verdicts; "" prints none.
         unpriced: What `work` runs beyond `scenarios`, since it depends on results; "" if nothing.
@@ -62,8 +62,8 @@ class StudyOptions:
     """Choices of one run of a study.
 
     Attributes:
-        seeds: None are those of the study.
-        only: Cells with these words among their arguments; none are all.
+        seeds: None for those of the study.
+        only: Cells with one of these words among their arguments; empty for all cells.
         settings: `path=value` in every scenario.
         out: Where finished runs are found and go.
         jobs: Processes that train at a time.
@@ -177,7 +177,7 @@ def _results(
 
 
 def _wait_for_any(running: Iterable[Future[Any]]) -> set[Future[Any]]:
-    """Those that are done, as soon as one is."""
+    """The futures that are done, as soon as one is."""
     from concurrent.futures import FIRST_COMPLETED, wait
 
     return wait(running, return_when=FIRST_COMPLETED).done
