@@ -24,7 +24,7 @@ def signal_shares(schedule: str, steps: int) -> FloatArray:
     `linear` (Ho et al., 2020): β from 0.1 / T to 20 / T. `cosine` (Nichol and Dhariwal, 2021): ᾱ is a squared cosine.
     In both β_t = 1 − ᾱ_t / ᾱ_{t−1} is at most 0.999.
 
-    >>> [round(signal_shares(schedule, 100)[50], 2) for schedule in ("linear", "cosine")]
+    >>> [round(float(signal_shares(schedule, 100)[50]), 2) for schedule in ("linear", "cosine")]
     [0.07, 0.49]
     """
     times = np.arange(steps + 1) / steps

@@ -33,7 +33,7 @@ class Curve:
     quantity: FloatArray
 
     def __post_init__(self) -> None:
-        assert self.utility.ndim == 2, self.utility.shape
+        assert len(self.utility.shape) == 2, self.utility.shape
         assert self.utility.shape == self.quantity.shape, (self.utility.shape, self.quantity.shape)
 
     @property
