@@ -33,8 +33,8 @@ class Curve:
     quantity: FloatArray
 
     def __post_init__(self) -> None:
-        assert len(self.utility.shape) == 2, self.utility.shape
-        assert self.utility.shape == self.quantity.shape, (self.utility.shape, self.quantity.shape)
+        seeds, points = self.utility.shape
+        assert self.quantity.shape == (seeds, points), (self.utility.shape, self.quantity.shape)
 
     @property
     def is_complete(self) -> BoolArray:
