@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
 NAME = "update_feature"
 """The quantity whose variants all of these are."""
-
-_PART = 2**16
-"""Weights that are projected at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +104,8 @@ class UpdateFeatures(ObservedRounds):
         """The projections, and the means of the first layer."""
         import torch
 
+        from fedmem.training.margin_gradients import project
+
         transition = context.transitions[position]
         update = {
             name: (transition.sent[name].double() - transition.before[name].double()).detach().cpu() for name in names
@@ -120,8 +118,8 @@ class UpdateFeatures(ObservedRounds):
         else:
             first = torch.zeros(_inputs_of_first_layer(context.federation), dtype=torch.float64)
         if first_signs is not None:
-            first = _project(first_signs, first)
-        features = torch.cat([_project(signs, flat), first])
+            first = project(first_signs, first)
+        features = torch.cat([project(signs, flat), first])
         if not transition.round or not bool(features.isfinite().all()):
             return np.full(len(features), np.nan)
         return np.asarray(features.numpy())
@@ -137,15 +135,6 @@ class UpdateFeatures(ObservedRounds):
         labels = np.bincount(federation.store.targets[rows], minlength=classes) if classes else np.zeros(0)
         weight = transition.num_examples if context.weighting == "size" else len(clients)
         return np.array([*labels, weight, len(rows)], dtype=np.float64)
-
-
-def _project(signs: Tensor, vector: Tensor) -> Tensor:
-    """(q,) random projections of a vector (P,), a part of the signs at a time as numbers of 8 bytes."""
-    products = sum(
-        signs[:, start : start + _PART].double() @ vector[start : start + _PART]
-        for start in range(0, len(vector), _PART)
-    )
-    return products / math.sqrt(len(signs))  # type: ignore[return-value]
 
 
 def _first_layer(federation: Federation) -> str:

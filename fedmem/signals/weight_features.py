@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -17,9 +16,6 @@ from fedmem.signals._observed_rounds import ObservedRounds
 
 NAME = "weight_feature"
 """The quantity whose variants all of these are."""
-
-_PART = 2**16
-"""Weights that are projected at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +57,7 @@ class WeightFeatures(ObservedRounds):
         """(T, n, q); each model for itself, so that no value depends on the models beside it."""
         import torch
 
-        from fedmem.training.margin_gradients import random_signs
+        from fedmem.training.margin_gradients import project, random_signs
 
         names = [name for name in context.federation.initial if name in context.sent_names]
         size = sum(context.federation.initial[name].numel() for name in names)
@@ -70,7 +66,5 @@ class WeightFeatures(ObservedRounds):
         for position, transition in enumerate(context.transitions):
             flat = torch.cat([transition.sent[name].detach().cpu().double().flatten() for name in names])
             if bool(flat.isfinite().all()):
-                for start in range(0, size, _PART):
-                    part = signs[:, start : start + _PART].double() @ flat[start : start + _PART]
-                    rows[position] = part.numpy() + (rows[position] if start else 0.0)
-        return {NAME: np.repeat(rows[:, None] / math.sqrt(self.projections), len(context.examples), axis=1)}
+                rows[position] = project(signs, flat).numpy()
+        return {NAME: np.repeat(rows[:, None], len(context.examples), axis=1)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,6 +34,23 @@ def random_signs(rows: int, columns: int, rng: np.random.Generator) -> Tensor:
     [[1, 1, 1], [1, 1, 1]]
     """
     return torch.from_numpy(rng.integers(0, 2, size=(rows, columns), dtype=np.int8) * np.int8(2) - np.int8(1))
+
+
+_PART = 2**16
+"""Entries that are projected at once."""
+
+
+def project(signs: Tensor, vector: Tensor) -> Tensor:
+    """(q,) the random projection S x / √q of a vector (P,) by (q, P) signs, in float64 and a part at a time.
+
+    >>> project(random_signs(4, 1, np.random.default_rng(0)), torch.tensor([3.0]).double()).square().sum().item()
+    9.0
+    """
+    products = sum(
+        signs[:, start : start + _PART].double() @ vector[start : start + _PART]
+        for start in range(0, len(vector), _PART)
+    )
+    return products / math.sqrt(len(signs))  # type: ignore[return-value]
 
 
 class MarginGradients:
