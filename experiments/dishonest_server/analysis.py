@@ -22,6 +22,7 @@ LEVELS = {"message": "local", "sum of 2": "sum", "sum of 4": "global"}
 IMPRINT, TRAP, HONEST = "imprint", "trap weights", "real message"
 EXPECTED, ISOLATED = ", formula", ", alone"
 IN_OUT, OUT = ", in − out", ", out"
+IDENTIFIED = ", identified in − out"
 ACTIVATION, ASCENT, PASSIVE = "activation, in − out", "AUC of ascent", "AUC of fall"
 _NAMES = {"imprint": IMPRINT, "trap_weights": TRAP}
 
@@ -30,6 +31,7 @@ def of_run(run: Run) -> pd.DataFrame:
     """The values of one run folder: `what`, `seen`, `level` and `value`, of the summary.
 
     Shares are of the rows of a message or sum. `in − out` is the difference of audit examples, `out` their control.
+    `identified in − out` asks whether a quotient is nearer to an example than to all images of its gallery.
     `formula` is the expected share, and `alone` the share of rows that are alone in a bin of the model that was sent.
     """
     rows = run.measurements
@@ -57,6 +59,8 @@ def _what(row: Mapping[Hashable, Any]) -> str:
     if label["server"] == "honest":
         # both probes read the same real message
         name = HONEST if name == IMPRINT else ""
+    if name and metric == "identified.difference":
+        return name + IDENTIFIED
     if not name or metric not in ("exact", "exact_rows", "exact.difference"):
         return ""
     if metric == "exact":

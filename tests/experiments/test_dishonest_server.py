@@ -16,6 +16,7 @@ from experiments.dishonest_server.analysis import (
     ASCENT,
     EXPECTED,
     HONEST,
+    IDENTIFIED,
     IMPRINT,
     IN_OUT,
     LEVELS,
@@ -112,7 +113,7 @@ def test_values_of_a_run_are_those_of_its_summary(tmp_path: Path) -> None:
     found = of_run(folder)
     assert not found.duplicated(["what", "seen"]).any()
     assert {IMPRINT, TRAP, HONEST, IMPRINT + EXPECTED, TRAP + EXPECTED, ACTIVATION, ASCENT, PASSIVE} <= set(found.what)
-    assert {IMPRINT + IN_OUT, IMPRINT + OUT} <= set(found.what)
+    assert {IMPRINT + IN_OUT, IMPRINT + OUT, IMPRINT + IDENTIFIED, HONEST + IDENTIFIED} <= set(found.what)
     rows = folder.measurements
     is_asked = (
         (rows.scope == "summary") & (rows.metric == "exact_rows") & (rows.source == "imprint") & (rows.clients == 4)
