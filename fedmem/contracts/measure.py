@@ -64,7 +64,8 @@ class Measure:
         saturated: The values up to the first and from the second up are too near an end to be compared.
         ranked: Whether it ends with the number of references: `value` for an exposure by rank, `gain` for one minus
             that of runs without the example.
-        bound: The member of `fedmem.privacy.guarantee.Guarantee` that bounds it; empty if none does.
+        bound: The member of `fedmem.privacy.guarantee.Guarantee` that bounds it; empty if none does. With `identified`,
+            `fedmem.privacy.identification_bounds` bounds it, from its rows with the label `victim`.
         interval_of: The quantity of its intervals where that is not the value, which then may lie outside; empty if
             they are about the value. A reading whose value lies outside its interval is refused without this reason.
         difference: The title of the difference between examples that are in and examples held out. Empty if a
@@ -102,7 +103,7 @@ class Measure:
     order: int = 9
     saturated: tuple[float, float] = (-math.inf, math.inf)
     ranked: Literal["", "value", "gain"] = ""
-    bound: Literal["", "auc", "tpr", "exposure", "memorisation"] = ""
+    bound: Literal["", "auc", "tpr", "exposure", "memorisation", "identified"] = ""
     difference: str = ""
     compares: Literal["", "correct", "margin", "rank"] = ""
     interval_of: str = ""

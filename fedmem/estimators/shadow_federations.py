@@ -32,6 +32,8 @@ class ShadowFederations:
       discriminant on the signal `weight_features`, see `fedmem.estimation.shadow_runs`. Chance is 1/m. n counts runs,
       and the interval is exact (Clopper and Pearson, 95 %). It has no row where a candidate is in fewer than two runs.
     - `shadow_identified.null`: 1/m.
+    - `shadow_identified.bound`: the largest share that any attack can reach under the guarantee of the scenario, from
+      `fedmem.privacy.identification_bounds`. It has no row where nothing adds noise.
     - `shadow_gain`: PSNR of a reconstruction of the row minus that of the best guess without the model, in dB. Ridge
       regression is trained on runs with other candidates, so no shadow run has the row. The guesses are the mean of
       shadow rows, and the shadow row that is nearest to the truth. As the latter knows the truth, the gain without
@@ -64,6 +66,7 @@ class ShadowFederations:
             is_not="The attack knows all other rows and the candidates; chance is 1 / candidates.",
             range=(0.0, 1.0),
             direction="higher is worse",
+            bound="identified",
             terms=(("shadow federation", "another run of the same federation, of which an attack knows the rows"),),
         ),
         Measure(

@@ -92,6 +92,7 @@ def estimates_of(scenario: Scenario, bank: Bank, probed: Sequence[Measurement]) 
     """All estimates from the evidence of a run, with guarantees; `probed` are the readings of its probes."""
     from fedmem.estimation.estimates import estimate
     from fedmem.privacy import guaranteed_bounds, spending
+    from fedmem.privacy.identification_bounds import identification_bounds
 
     estimates = estimate(bank, scenario.estimators, scenario.bootstrap, scenario.signals)
     guaranteed = [
@@ -99,5 +100,6 @@ def estimates_of(scenario: Scenario, bank: Bank, probed: Sequence[Measurement]) 
         *guaranteed_bounds.of_canary_clients(scenario, probed),
         *spending.epsilon_rows(scenario, bank),
         *guaranteed_bounds.bounds(scenario, bank, estimates),
+        *identification_bounds(scenario, bank, estimates),
     ]
     return [*estimates, *spending.checked_rows(guaranteed, [*scenario.estimators, *scenario.probes])]

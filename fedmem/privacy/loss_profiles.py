@@ -36,6 +36,9 @@ many of the latter change epsilon by less than one part in a thousand."""
 _NO_LOSS = 1e-9
 """Privacy losses that no grid resolves."""
 
+_MAX_INTERVAL = 500.0
+"""The exponential of a wider interval is near the largest number; without sampling nothing is lost there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
@@ -103,10 +106,36 @@ def composed_epsilon(loss_profile: Profile, count: int, delta: float, max_epsilo
     return min(coarse_epsilon, _on_grid(loss_profile, ends, span / _FINE, count, delta))
 
 
+def composed_profile(loss_profile: Profile, count: int) -> Profile:
+    """Upper bounds of both directions of the profile of `count` releases of the extreme pair.
+
+    They are those from which `composed_epsilon` finds its epsilon, on the coarse grid. They are 1 where privacy losses
+    are too large for it.
+
+    >>> twice = composed_profile(profile("poisson", 1.0, 1.0), 2)
+    >>> twice.forward(np.array([0.0])).round(3).tolist()  # of noise with the mean sqrt(2)
+    [0.521]
+    """
+    cut = 1e-10 / count
+    ends = _end(loss_profile.forward, cut), _end(loss_profile.backward, cut)
+    interval = max(sum(ends), _NO_LOSS) / _COARSE
+    if interval > _MAX_INTERVAL:
+        return Profile(forward=np.ones_like, backward=np.ones_like)
+
+    def deltas(mass: Any) -> Callable[[FloatArray], FloatArray]:
+        whole = mass.self_compose(count)
+        return lambda epsilon: np.asarray(whole.get_delta_for_epsilon(epsilon), dtype=np.float64)
+
+    forward, backward = loss_profile.forward, loss_profile.backward
+    return Profile(
+        forward=deltas(_masses(forward, backward, ends, interval)),
+        backward=deltas(_masses(backward, forward, ends[::-1], interval)),
+    )
+
+
 def _on_grid(loss_profile: Profile, ends: tuple[float, float], interval: float, count: int, delta: float) -> float:
     """`composed_epsilon` with privacy losses rounded to multiples of an interval."""
-    if interval > 500:
-        # its exponential is near the largest number; without sampling nothing is lost there
+    if interval > _MAX_INTERVAL:
         return math.inf
     distributions = [_masses(loss_profile.forward, loss_profile.backward, ends, interval)]
     if loss_profile.forward is not loss_profile.backward:

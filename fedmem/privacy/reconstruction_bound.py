@@ -69,3 +69,30 @@ def success_from_profile(
         below = shrunk * prior + (1 - shrunk) + shrunk * backward(GRID)
     values = np.concatenate([above, below])
     return float(min(1.0, values[np.isfinite(values)].min(initial=1.0)))
+
+
+def success_among(candidates: int, epsilon: float, delta: float) -> float:
+    """The largest share of right guesses among m equally probable rows, from epsilon and delta alone.
+
+    (e^epsilon + (m - 1) delta) / (e^epsilon + m - 1), for a guarantee to neighbours with another row in the place of
+    the unknown one. For each i and each j != i, P_i(A_i) <= e^epsilon P_j(A_i) + delta. The sum over j, and then over
+    i, has on its right sum_i sum_{j != i} P_j(A_i) = m - S, where S = sum_i P_i(A_i). So
+    (m - 1) S <= e^epsilon (m - S) + m (m - 1) delta, which gives the bound of S / m.
+
+    It is reached: publish the row with probability delta, and otherwise by randomised response. A guarantee to
+    neighbours with a contribution of zero is one of (2 epsilon, (1 + e^epsilon) delta) for replaced rows. Where the
+    noise is Gaussian, `gaussian_success` is the better bound. The two are equal for two candidates.
+
+    Args:
+        candidates: m, at least 2.
+        epsilon: At least 0, may be infinite.
+        delta: From 0 to 1.
+
+    >>> round(success_among(4, 0.0, 0.0), 6), round(success_among(2, float(np.log(3)), 0.0), 6)
+    (0.25, 0.75)
+    """
+    assert candidates >= 2, candidates
+    assert epsilon >= 0, epsilon
+    assert 0 <= delta <= 1, delta
+    others = (candidates - 1) * float(np.exp(-epsilon))
+    return (1 + others * delta) / (1 + others)

@@ -112,14 +112,19 @@ def bounds(rows: Sequence[Measurement], measures: Mapping[str, Measure]) -> Sect
         counts.setdefault(key, set()).add(reading.n)
         value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n)
         if value.low > bound.value:
+            about = " of ".join(filter(None, (key[0], subject)))
             notes.append(
-                f"Above the guarantee: {key[0]} of {subject}, {level}, is {value.text(3)}, of at most "
-                f"{number(bound.value, 3)}. Noise, clipping or accounting may be wrong."
+                f"Above the guarantee: {about}, {level}, is {value.text(3)}, of at most {number(bound.value, 3)}. "
+                "Noise, clipping or accounting may be wrong."
             )
     blocks: dict[str, list[tuple[str, ...]]] = {}
     for (name, subject), cells in lines.items():
         count = "/".join(map(str, sorted(counts[name, subject])))
-        line = (f"{name}, {subject}", count, *(cells.get(level, "–") for level in ("local", "global")))
+        line = (
+            ", ".join(filter(None, (name, subject))),
+            count,
+            *(cells.get(level, "–") for level in ("local", "global")),
+        )
         blocks.setdefault(_heading(values, subject, tuple(cells)), []).append(line)
     notes += [_OTHER_NEIGHBOURS] if blocks else []
     return Section(

@@ -12,7 +12,7 @@ import pytest
 
 from fedmem.contracts.arrays import FloatArray
 from fedmem.privacy.loss_profiles import Pair as Neighbours
-from fedmem.privacy.loss_profiles import Profile, composed_epsilon, profile
+from fedmem.privacy.loss_profiles import Profile, composed_epsilon, composed_profile, profile
 from tests.neighbours import Pair, divergence, epsilon_at_least, opposed, turned
 
 EPSILONS = np.array([0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 4.0])
@@ -178,3 +178,23 @@ def test_either_neighbour_may_come_first(
     other = Profile(forward=one.backward, backward=one.forward)
     found, exchanged = (composed_epsilon(each, 10, 1e-5, 64.0) for each in (one, other))
     assert found == pytest.approx(exchanged, rel=1e-6)
+
+
+def test_composed_profiles_are_bounds_near_the_exact_ones() -> None:
+    from scipy.stats import norm
+
+    mu = math.sqrt(9) / 2
+    exact = norm.cdf(mu / 2 - EPSILONS / mu) - np.exp(EPSILONS) * norm.cdf(-mu / 2 - EPSILONS / mu)
+    whole = composed_profile(profile("poisson", 2.0, 1.0), 9)
+    for deltas in (whole.forward(EPSILONS), whole.backward(EPSILONS)):
+        assert (deltas >= exact - 1e-12).all()
+        assert np.allclose(deltas, exact, atol=2e-3)
+
+
+def test_composed_profile_has_the_epsilon_of_both_directions() -> None:
+    one = profile("poisson", 0.8, 0.2)
+    epsilon = composed_epsilon(one, 30, 1e-5, 64.0)
+    whole = composed_profile(one, 30)
+    worst = max(float(way(np.array([epsilon]))[0]) for way in (whole.forward, whole.backward))
+    assert 1e-5 * 0.99 <= worst < 1.5e-5, "the grid is coarser, so the bound is larger"
+    assert composed_profile(profile("poisson", 1e-4, 0.2), 2).forward(EPSILONS).tolist() == [1.0] * len(EPSILONS)
