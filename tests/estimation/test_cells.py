@@ -10,6 +10,7 @@ import pytest
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import CoinPermutations
 from fedmem.estimation.cells import contrast, influence_of, interaction, p_of_interaction
+from fedmem.estimation.randomisation import two_sided
 from fedmem.estimation.two_way import interval, of_difference
 from tests.banks import coins
 
@@ -100,3 +101,25 @@ def test_an_interaction_is_found() -> None:
     low, high = interval(float(contrast(values, cells).mean()), influence_of(values, cells), 10)
     assert 0 < low < 3 < high
     assert p_of_interaction(values, t, redeal(p, 99, rng)) <= 0.02
+
+
+def test_p_is_that_of_residuals_that_are_dealt_again() -> None:
+    """By loops: additive effects are taken off, what is left is widened, and every deal has its interaction."""
+    rng, differs = np.random.default_rng(5), []
+    for _ in range(6):
+        t, p, values = coins(8, 4, rng), coins(8, 4, rng), rng.normal(size=(8, 4))
+        values[rng.integers(8), 0] = np.nan
+        deals = redeal(p, 199, rng)
+        residuals = np.full(values.shape, np.nan)
+        for j in range(4):
+            there = np.flatnonzero(~np.isnan(values[:, j]))
+            design = np.stack([np.ones(len(there)), t[there, j], p[there, j]], axis=1)
+            left = values[there, j] - design @ np.linalg.pinv(design) @ values[there, j]
+            residuals[there, j] = left * np.sqrt((len(there) - 1) / (len(there) - 3))
+        with np.errstate(invalid="ignore"):
+            again = np.array([np.nanmean(contrast(residuals, interaction(t, deal))) for deal in deals.coins[1:]])
+        value = contrast(values, interaction(t, p)).mean()
+        expected, narrow = (two_sided(np.array([value, *(scale * again)])) for scale in (1.0, np.sqrt(5 / 7)))
+        assert p_of_interaction(values, t, deals) == pytest.approx(expected)
+        differs.append(expected != narrow)
+    assert sum(differs) >= 3

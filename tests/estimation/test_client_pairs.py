@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
+from fedmem.estimation import client_pairs
 from fedmem.estimation.client_pairs import client_area, deal_labels, distance_of_deals
 from fedmem.estimation.held_out_pairs import PairArea, fit_direction, hull
 from fedmem.estimation.update_evidence import halves_of
@@ -127,3 +128,36 @@ def test_the_interval_of_a_null_agrees_with_dealt_labels() -> None:
     assert np.mean([area.low <= 0.5 <= area.high for area in areas]) >= 0.95
     deals = np.array([0.9, 0.1, 0.3, 0.5, np.nan])
     assert [distance_of_deals(deals, level) for level in (0.25, 0.5, 1.0)] == pytest.approx([0.0, 0.2, 0.4])
+
+
+def test_the_jackknife_leaves_out_all_pairs_of_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs without a run in which both are there do not count for either client."""
+    rng, seen = np.random.default_rng(9), list[FloatArray]()
+    table, split = table_of(LABELS, 2.0, rng), halves_of(6, 1, np.random.default_rng(3))
+    table[:3, 0], table[3:, 1] = np.nan, np.nan
+
+    def ends(value: float, without: FloatArray, labels: BoolArray) -> tuple[float, float]:
+        seen.append(without)
+        return 0.0, 1.0
+
+    monkeypatch.setattr(client_pairs, "hull", ends)
+    value = client_area(lambda _, client: table[:, client], LABELS, 1.0, split, rng).value
+    won = {}
+    for i, j in ((int(i), int(j)) for i in np.flatnonzero(LABELS) for j in np.flatnonzero(~LABELS)):
+        rest, scores = np.setdiff1d(np.arange(8), [i, j]), []
+        usable: BoolArray = np.asarray(np.isfinite(table).all(axis=2))
+        for fitted in (split[0], ~split[0]):
+            chosen = [(run, rest[usable[run, rest]]) for run in np.flatnonzero(fitted).tolist()]
+            parts = [(table[run, clients], LABELS[None, clients]) for run, clients in chosen]
+            direction = fit_direction(parts, 1)
+            assert direction is not None
+            tested = np.flatnonzero(~fitted & usable[:, i] & usable[:, j])
+            scores += ((table[tested, i] - table[tested, j]) @ direction[:, 0] > 0).tolist()
+        if scores:
+            won[i, j] = np.mean(scores)
+    assert (0, 1) not in won
+    assert len(won) == 15
+    assert 0.2 < value < 0.95
+    assert value == pytest.approx(np.mean(list(won.values())))
+    expected = [np.mean([share for pair, share in won.items() if client not in pair]) for client in range(8)]
+    assert seen[0] == pytest.approx(expected)

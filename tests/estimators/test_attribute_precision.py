@@ -145,3 +145,23 @@ def test_n_counts_the_examples_that_are_selected() -> None:
     confidence[:, :2] = 1.0
     found = estimates(np.ones((RUNS, EXAMPLES)), confidence, is_in)
     assert found["attribute_precision", "weighted"].n == 2
+
+
+def test_runs_without_the_owner_do_not_count() -> None:
+    """Guesses in runs in which the owning client has no part are surest and wrong."""
+    rng = np.random.default_rng(8)
+    is_in, confidence = coins(RUNS, EXAMPLES, rng), rng.random((RUNS, EXAMPLES))
+    client_in = np.ones((RUNS, 2), dtype=bool)
+    client_in[:3, 1] = False
+    view = make_view(np.zeros((RUNS, EXAMPLES)), is_in, client_in=client_in)
+    owner = np.arange(EXAMPLES) % 2
+    is_there = client_in[:, owner]
+    signals = {
+        "attribute_weighted": is_there[:, None].astype(np.float64),
+        "attribute_confidence.weighted": np.where(is_there, confidence, 9.0)[:, None],
+    }
+    view = replace(view, audit=replace(view.audit, owner=owner.astype(np.int32)), signals=signals)
+    found = [one for one in AttributePrecision().estimate(view) if one.metric == "attribute_precision"]
+    assert [one.value for one in found] == [1.0, 1.0]
+    assert all(not one.influence.cells[~is_there].any() for one in found)
+    assert AttributePrecision(top=1.0).estimate(view)[0].value == 1.0

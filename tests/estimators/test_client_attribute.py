@@ -14,6 +14,8 @@ from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import View
 from fedmem.contracts.measurement import Reading
 from fedmem.errors import ComponentError, ScenarioError
+from fedmem.estimation.held_out_pairs import PairArea
+from fedmem.estimators import client_attribute
 from fedmem.estimators.client_attribute import ClientAttribute
 from fedmem.execution.run import run
 from tests.banks import coins
@@ -131,3 +133,25 @@ def test_a_share_at_the_threshold_is_no_majority() -> None:
     share = np.broadcast_to(np.where(POSITIVE, 0.5, 0.1), (2, RUNS, CLIENTS))
     area = rows(view_of(features_of(2.0), share=share), sums=())["client_attribute_auc", 1, "update"]
     assert np.isnan(area.value)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_no_sum_has_the_rest_of_a_pair(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Sums of a fit have neither client of the pair, and a scored sum has one: each client has an entry of its own."""
+    members: dict[tuple[int, int], set[int]] = {}
+
+    def area(features: Any, *rest: Any) -> PairArea:
+        table = np.stack([features((1, 4), client) for client in range(CLIENTS)])
+        if table.shape[2] == CLIENTS:
+            members.update(
+                {(run, k): set(np.flatnonzero(table[k, run])) for run in range(RUNS) for k in range(CLIENTS)}
+            )
+        return PairArea(value=0.5, low=0.0, high=1.0, p=1.0, n=CLIENTS, deals=1)
+
+    monkeypatch.setattr(client_attribute, "client_area", area)
+    rows(view_of(np.tile(np.eye(CLIENTS), (2, RUNS, 1, 1))), sums=(size,))
+    assert len(members) == RUNS * CLIENTS
+    for (_, client), clients in members.items():
+        assert client in clients
+        assert len(clients) >= size
+        assert clients & {1, 4} == {client} & {1, 4}

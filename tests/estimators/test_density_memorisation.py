@@ -109,3 +109,15 @@ def test_heavy_tails_without_an_effect_are_seldom_significant() -> None:
         missed += not low <= 0 <= high
     assert 3 <= small <= 27
     assert missed <= 27
+
+
+def test_passages_count_all_tokens_that_are_asked_for() -> None:
+    """The loss of a passage is a mean over its tokens that are asked for, and log p is their sum."""
+    rng = np.random.default_rng(7)
+    is_in, log_p = coins(8, 3, rng), rng.normal(-5, 1, size=(8, 3))
+    targets = np.array([[4, 2, 7], [-1, 1, 1], [-1, -1, 3]])
+    view = density_view(log_p, is_in)
+    view = replace(view, audit=replace(view.audit, examples=replace(view.audit.examples, targets=targets)))
+    (found,) = DensityMemorisation().estimate(view)
+    (single,) = DensityMemorisation().estimate(density_view(log_p, is_in))
+    np.testing.assert_allclose(present(found.per_example), present(single.per_example) * [3, 2, 1])

@@ -163,3 +163,20 @@ def test_the_interval_of_added_area_is_that_of_both_sides() -> None:
     of_with, without, added = (found[name, ""].influence for name in names)
     assert added.cells == pytest.approx(of_with.cells - without.cells)
     assert added.examples == pytest.approx(of_with.examples - without.examples)
+
+
+def test_deviations_of_an_area_are_widened_by_their_number() -> None:
+    """By loops: what a run adds to the area of its example, times the factor for a mean of so few runs."""
+    is_in, runs = full_coins(16, seed=6), 16
+    margin = np.random.default_rng(6).integers(5, size=is_in.shape).astype(float)  # with ties
+    cells = estimates(view_of(margin, is_in))["auc_with_poison", ""].influence.cells
+    for j in range(N):
+        p, x = is_in[:, 2 * N - 1 - j], margin[:, j]
+        sides = [np.flatnonzero(p & (is_in[:, j] == side)) for side in (True, False)]
+        won = np.array([[(x[a] > x[b]) + (x[a] == x[b]) / 2 for b in sides[1]] for a in sides[0]])
+        expected = np.zeros(runs)
+        for side, share in zip(sides, (won.mean(1), won.mean(0)), strict=True):
+            n = len(side)
+            if n > 1:
+                expected[side] = (share - won.mean()) / n / N * n / (n - 1) * np.sqrt((runs - 1) / runs)
+        np.testing.assert_allclose(cells[:, j], expected, atol=1e-12)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fedmem.contracts.evidence import TrainedBank
+from fedmem.contracts.evidence import TrainedBank, Transition
+from fedmem.contracts.federation import PhaseBefore
 from fedmem.contracts.measurement import Measurement
 from fedmem.contracts.replay import Replay
 from fedmem.errors import FedmemError
@@ -17,6 +20,7 @@ from fedmem.federation.build import build
 from fedmem.privacy.reconstruction_bound import gaussian_success
 from fedmem.probes import informed
 from fedmem.scenario.scenario import Scenario
+from tests.observation.replay_helpers import looked_at
 from tests.tiny import tiny
 
 STEP = {"kind": "sgd", "lr": 0.5, "steps": 2, "batch_size": 500}
@@ -183,3 +187,105 @@ def test_diverged_models_count_as_unknown() -> None:
 def test_scenarios_without_such_an_adversary_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(FedmemError, match=message):
         bank_of(**changes)
+
+
+NOISY = {"kind": "dp_sgd", "lr": 0.5, "batch_size": 500, "steps": 3, "noise_multiplier": 20.0}
+COPIED = [{"kind": "typical", "per_client": 2, "copies": 2}]
+
+
+def test_copies_count_once_for_each_place() -> None:
+    """Two copies move a sum twice as far. All rows are in each batch, so that both copies are."""
+    changes: dict[str, Any] = {"client": NOISY, "rounds": 2, "injections": COPIED}
+    bounds = single(bank_of({"levels": ["local"], "shadows": 0}, **changes), "informed_identified.bound", None)
+    assert {row.round for row in bounds} == {1, 2}
+    for row in bounds:
+        squares = 3 * 2**2 * row.round_number
+        assert row.reading.value == pytest.approx(gaussian_success(0.25, math.sqrt(squares) / 20.0))
+
+
+@pytest.mark.parametrize("changed", ["an owner", "a phase"])
+def test_other_owners_and_earlier_phases_leave_no_bound(changed: str) -> None:
+    """Steps of other clients, and those of a phase before, are not counted."""
+    probe = informed.Informed(candidates=4, shadows=0, max_examples=9, clients=5, levels=("local",))
+    bounds: dict[str, list[str]] = {"changed": [], "as it is": []}
+
+    def look(transition: Transition, context: Any) -> None:
+        if not transition.round:
+            return
+        federation = context.federation
+        audit, before = federation.audit, federation.before
+        if changed == "an owner":
+            owners = np.repeat(audit.owner, audit.copies)
+            owners[0] = 4
+            audit = replace(audit, copy_owner=owners)
+        else:
+            before = PhaseBefore(initials=(), folder=Path("phase"))
+        for name, of in (("as it is", federation), ("changed", replace(federation, audit=audit, before=before))):
+            context.federation = of
+            for _, reading in probe.observe([transition], context):
+                if reading.metric.endswith(".bound"):
+                    bounds[name].append(reading.subject)
+        context.federation = federation
+
+    described = scenario(client=NOISY, injections=COPIED, runs=2)
+    looked_at(described, look)
+    assert "0" in bounds["as it is"]
+    expected = [subject for subject in bounds["as it is"] if subject != "0"] if changed == "an owner" else []
+    assert bounds["changed"] == expected
+
+
+def test_each_shadow_model_has_draws_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, attacks = Replay, list[list[int]]()
+    rows_of = informed.Informed._rows
+
+    def rows(self: Any, *about: Any) -> Any:
+        attacks.append([])
+        return rows_of(self, *about)
+
+    def replay(extra: Any, draws: int) -> Replay:
+        attacks[-1].append(draws)
+        return real(extra=extra, draws=draws)
+
+    monkeypatch.setattr(informed.Informed, "_rows", rows)
+    monkeypatch.setattr(informed, "Replay", replay)
+    bank_of({"levels": ["local"], "repeats": 2}, client=NOISY, runs=2)
+    assert len(attacks) > 4
+    for draws in attacks:
+        assert len(draws) == 4 * 2 + 12
+        assert 0 not in draws
+        assert len(set(draws)) == len(draws)
+
+
+def test_the_guess_to_beat_is_a_shadow_row_or_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits: list[tuple[Any, Any]] = []
+
+    class Fixed:
+        """A reconstruction that is the mean of shadow rows, which every other one of them does not know as a guess."""
+
+        def __init__(self, rows: Any, mean: Any) -> None:
+            self.guess, self.mean = rows.mean(axis=0).reshape(-1), mean.reshape(-1)
+
+        @staticmethod
+        def fit(models: Any, rows: Any) -> Fixed:
+            fits.append((rows, np.full(rows.shape[1:], 9.0) if len(fits) % 2 else rows.mean(axis=0)))
+            return Fixed(*fits[-1])
+
+        def predict(self, model: Any) -> Any:
+            return self.guess
+
+    monkeypatch.setattr(informed, "Reconstructor", Fixed)
+    described = scenario({"levels": ["local"]})
+    federation = build(described)
+    gains = [row.reading for row in simulate(described, federation).measurements
+             if row.run is not None and row.reading.metric == "informed_gain"]  # fmt: skip
+    assert len(gains) == len(fits) > 8
+    is_mean, has_gain = [], []
+    for reading, (rows, mean) in zip(gains, fits, strict=True):
+        truth = federation.audit.examples.inputs[int(reading.subject)]
+        errors = [np.square(guess - truth).mean() for guess in (*rows, mean)]
+        is_mean.append(int(np.argmin(errors)) == len(rows))
+        of_guess = np.square(rows.mean(axis=0) - truth).mean()
+        assert reading.value == pytest.approx(10 * np.log10(min(errors) / of_guess), abs=1e-4)
+        has_gain.append(reading.value > 1e-3)
+    assert 0 < sum(is_mean) < len(is_mean)
+    assert any(has_gain)

@@ -12,7 +12,8 @@ from fedmem.contracts.evidence import TrainedBank
 from fedmem.errors import FedmemError
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
-from fedmem.probes import _stationarity
+from fedmem.probes import _stationarity, stationary
+from fedmem.probes._stationarity import Objective
 from tests.tiny import tiny
 
 LONG = {"kind": "sgd", "lr": 0.12, "steps": 600, "batch_size": 500, "weight_decay": 0.1}
@@ -94,3 +95,29 @@ def test_diverged_models_count_as_unknown() -> None:
 def test_texts_and_removed_rows_are_refused() -> None:
     with pytest.raises(FedmemError, match="exclusion: replace"):
         bank_of(exclusion="remove")
+
+
+@pytest.mark.parametrize("weighting", ["size", "uniform"])
+def test_clients_are_weighted_as_the_strategy_does(monkeypatch: pytest.MonkeyPatch, weighting: str) -> None:
+    """By size all rows count the same. Otherwise all clients do, of which a small one has heavier rows."""
+    seen: list[Any] = []
+
+    def objective(**parts: Any) -> Objective:
+        seen.append(parts["weights"])
+        return Objective(**parts)
+
+    monkeypatch.setattr(stationary, "Objective", objective)
+    changes: dict[str, Any] = {
+        "client": {**LONG, "steps": 1}, "partition": {"kind": "quantity_skew", "alpha": 1.0}, "runs": 1,
+        "probes": [{**PROBE, "levels": ["global"], "max_examples": 1, "clients": 1}],
+        "strategy": {"kind": "fedavg", "weighting": weighting},
+    }  # fmt: skip
+    bank_of(**changes)
+    (weights,) = seen
+    assert weights.sum() == pytest.approx(1.0)
+    if weighting == "size":
+        assert weights == pytest.approx(1 / len(weights))
+    else:
+        starts = np.flatnonzero(np.diff(weights, prepend=-1.0))
+        assert len(starts) == 5
+        assert np.add.reduceat(weights, starts) == pytest.approx(1 / 5)

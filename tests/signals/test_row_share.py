@@ -51,3 +51,19 @@ def test_sensitive_columns_are_known(bench: Bench) -> None:
     federation = replace(bench.federation, row_columns=RowColumns(ids=ids, columns={"sex": sex}))
     assert RowShare(column="sex", value="f").variant_names(federation) == {"row_share": ("rows",)}
     assert federation.row_columns.matches("sex", "f", np.array([2, 3, -2])).tolist() == [True, False, False]
+
+
+def test_a_window_is_that_of_the_round() -> None:
+    """An example that is in from round 3 on is a row of round 3, and not of round 2."""
+    bench = Bench(injections=[{"kind": "mislabelled", "per_client": 3, "start": 3}], model={"kind": "logistic"})
+    store, is_new = bench.federation.store, []
+    for run, client, value in ((run, client, value) for run in range(2) for client in range(3) for value in range(3)):
+        expected = {}
+        for number in (2, 3):
+            at = bench.transition(bench.params(), level="local", client=client, run=run, round_number=number)
+            ids = store.ids[bench.federation.rows(run, client, number)]
+            expected[number] = bench.federation.row_columns.matches("class", str(value), ids).mean()
+            (found,) = RowShare(value=str(value)).values(bench.context(at))["row_share"][:, 0, 0]
+            assert found == expected[number]
+        is_new.append(expected[2] != expected[3])
+    assert any(is_new)
