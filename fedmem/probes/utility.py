@@ -18,9 +18,9 @@ from fedmem.contracts.probe import Context
 from fedmem.probes._answers import answers
 from fedmem.probes._clusters import mean_over_runs
 
-LOSS_GAP = "generalisation_loss_gap"
+LOSS_GAP, TEST_LOSS = "generalisation_loss_gap", "test_loss"
 
-BOUNDS = {"generalisation_gap": (-1.0, 1.0), LOSS_GAP: (-math.inf, math.inf)}
+BOUNDS = {"generalisation_gap": (-1.0, 1.0), LOSS_GAP: (-math.inf, math.inf), TEST_LOSS: (-math.inf, math.inf)}
 """Between which values a mean lies, where that is not 0 to 1."""
 
 
@@ -29,8 +29,10 @@ class Utility:
     """Accuracy on held-out and on training rows, and the gap between them, of the models of a round.
 
     - `test_accuracy`: share of the test set that a model gets right, 0..1, higher is better;
-    - `train_accuracy`: the same of the model's own training rows, audit examples and replacement rows included, each as
-      often as it was trained on. At level `local` these are the rows of the client, and at level `sum` those of the
+    - `test_loss`: mean loss on the test set in nats, lower is better: cross-entropy, or the negative log-density of a
+      model of densities;
+    - `train_accuracy`: accuracy on the model's own training rows, audit examples and replacement rows included, each
+      as often as it was trained on. At level `local` these are the rows of the client, and at level `sum` those of the
       listed clients. At level `global` they are the rows of all clients in the run together (of its owner alone, where
       personal layers complete the aggregate);
     - `generalisation_gap`: train minus test, model by model, -1..1, higher means more over-fitted. At level `local` it
@@ -44,8 +46,8 @@ class Utility:
 
     `summarise` adds one row of each metric for each level and round (no run, no client). The row is the mean over n
     models, with Student's t interval (95 %) over runs, NaN with a single run. A model without training rows counts for
-    `test_accuracy` alone, and a diverged model for nothing, which n shows. With no model to average the mean is NaN.
-    The last observed round is repeated as the summary.
+    the test set alone, and a diverged model for nothing, which n shows. With no model to average the mean is NaN. The
+    last observed round is repeated as the summary.
 
     Fields
 
@@ -73,6 +75,13 @@ class Utility:
             section="utility",
             order=4,
             saturated=(-math.inf, 0.99),
+        ),
+        Measure(
+            name="test_loss",
+            title="test loss",
+            means="Mean loss on the test set: cross-entropy, or the negative log-density of a model of densities.",
+            unit="nats",
+            section="none",
         ),
         Measure(
             name="train_accuracy",
@@ -121,10 +130,11 @@ class Utility:
     levels: tuple[Level, ...] = ("local", "global")
 
     def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
-        """Four readings of each model."""
+        """Five readings of each model."""
         (test, test_loss), (train, train_loss) = _test(transitions, context), _train(transitions, context)
         values = {
             "test_accuracy": test,
+            TEST_LOSS: test_loss,
             "train_accuracy": train,
             "generalisation_gap": train - test,
             LOSS_GAP: test_loss - train_loss,

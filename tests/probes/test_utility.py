@@ -76,11 +76,14 @@ def test_the_gap_in_loss_is_test_less_training_loss() -> None:
         return float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets)))
 
     for transitions in (local, lab.aggregated(local)):
-        gaps = []
+        gaps, losses = [], []
         for t in transitions:
             clients = range(3) if t.level == "global" else [t.client]
             rows = np.concatenate([lab.rows(t.run, client) for client in clients])
-            gaps.append(loss(t.kept, test.inputs, test.targets) - loss(t.kept, store.inputs[rows], store.targets[rows]))
+            losses.append(loss(t.kept, test.inputs, test.targets))
+            gaps.append(losses[-1] - loss(t.kept, store.inputs[rows], store.targets[rows]))
+        on_test = [r.value for _, r in Utility().observe(transitions, lab) if r.metric == "test_loss"]
+        assert on_test == pytest.approx(losses, rel=1e-9)
         found = [r.value for _, r in Utility().observe(transitions, lab) if r.metric == "generalisation_loss_gap"]
         assert found == pytest.approx(gaps, rel=1e-9)
         mean = summed(transitions, lab)["generalisation_loss_gap"]
@@ -170,6 +173,7 @@ def decreed(run: int, client: int = 0) -> Transition:
 def test_a_tie_is_not_right() -> None:
     values = {r.metric: r.value for _, r in Utility().observe([decreed(0)], Scripted(table={0: np.zeros(10)}))}
     assert abs(values.pop("generalisation_loss_gap")) < 1e-12, "a constant model fits nothing"
+    assert values.pop("test_loss") == pytest.approx(np.log(10))
     assert values == {"test_accuracy": 0.0, "train_accuracy": 0.0, "generalisation_gap": 0.0}
 
 
@@ -237,5 +241,5 @@ def test_summary_repeats_the_means_of_each_levels_last_round() -> None:
             [m.reading for m in found if (m.level, m.round) == (level, round_number)] for round_number in (None, last)
         )
         assert final == own
-        assert len(final) == 4
+        assert len(final) == 5
     assert Utility().summarise([], 0) == []
