@@ -26,6 +26,7 @@ from fedmem.probes._leak_measures import ATTACK_LABELS, ATTACKED, DISHONEST
 from fedmem.probes._leakage_summary import summed_up
 from fedmem.probes._measures import OUT, of_victim
 from fedmem.probes._victims import score
+from fedmem.probes._without_data import scale_of, train_without_data
 
 VIEW: Mapping[Level, str] = {"local": "message", "sum": "sum"}
 """The view of each level that is attacked."""
@@ -74,10 +75,18 @@ def quotients(gradient: FloatArray, *, adjacent: bool) -> FloatArray:
     [[2.0, 4.0], [2.0, 2.0]]
     """
     largest = np.abs(gradient[:, -1]).max(initial=0.0)
-    if adjacent:
-        gradient = gradient - np.concatenate([gradient[1:], np.zeros((1, gradient.shape[1]))])
+    gradient = differences(gradient) if adjacent else gradient
     is_moved = np.isfinite(gradient).all(1) & (np.abs(gradient[:, -1]) > NOTHING * largest)
     return np.asarray(gradient[is_moved, :-1] / gradient[is_moved, -1:])
+
+
+def differences(units: FloatArray) -> FloatArray:
+    """(k, d) each unit minus the next one, and the last as it is.
+
+    >>> differences(np.array([[5.0], [3.0], [2.0]])).ravel().tolist()
+    [2.0, 1.0, 2.0]
+    """
+    return np.asarray(units - np.concatenate([units[1:], np.zeros((1, units.shape[1]))]))
 
 
 def find_isolated(cells: BoolArray) -> BoolArray:
@@ -176,8 +185,8 @@ class DishonestServer(ABC):
             for sender, start, outcome in zip(senders, starts, context.replays(asked), strict=True)
         ]
         answer = answers[0] if place.level == "local" else sum_of(answers, context.weighting)
-        gradient = _gradient(answer, senders, layer, steps, context)
-        values = quotients(gradient[: len(plan.weight)], adjacent=plan.adjacent)
+        gradient = _gradient(answer, answers, plan, layer, steps, context)
+        values = quotients(gradient, adjacent=plan.adjacent)
         about = {"server": "dishonest"} | ({} if steps is None else {"steps": steps})
         yield from self._score(case, layer, values, about, context)
         rows = layer.at_layer(federation.store.inputs[case.rows])
@@ -188,7 +197,7 @@ class DishonestServer(ABC):
         share = self._expected_share(plan, arrived, count, rng)
         yield Reading(metric="isolated_rows_expected", value=share, n=count, labels=labels)
         if steps is None:
-            honest = quotients(_gradient(place, senders, layer, None, context), adjacent=False)
+            honest = quotients(_gradient(place, senders, None, layer, None, context), adjacent=False)
             yield from self._score(case, layer, honest, {"server": "honest"}, context)
 
     def _score(
@@ -224,21 +233,27 @@ class DishonestServer(ABC):
 
 
 def _gradient(
-    answer: Transition, senders: Sequence[Transition], layer: FirstLayer, steps: int | None, context: Context
+    answer: Transition,
+    senders: Sequence[Transition],
+    plan: Plan | None,
+    layer: FirstLayer,
+    steps: int | None,
+    context: Context,
 ) -> FloatArray:
-    """(units, d + 1) a multiple of the gradient of the first layer: the step back to the model sent, without decay.
+    """(k, d + 1) a multiple of the gradient of the units of a plan, or of all units of the real layer.
 
-    The decay is that of plain local steps. Where momentum, a proximal term or a clipped update changes it, a rest
-    stays.
+    It is the model that the clients would have sent without data, minus the one that they sent. The former is that of
+    `train_without_data`. Of a message that a defence scaled, `scale_of` is the scale. Entries that stay are zero.
     """
-    schedules = [schedule_of(answer.round, sender.num_examples, context) for sender in senders]
-    distances = [float(np.sum(schedule.learning_rates[:steps])) for schedule in schedules]
-    sizes = [sender.num_examples for sender in senders]
-    weighted = context.weighting == "size" and any(sizes)
-    shrink = schedules[0].weight_decay * float(np.average(distances, weights=sizes if weighted else None))
-    parts = []
-    for name in (layer.weight, layer.bias):
-        before = answer.before[name].double()
-        part = (before - answer.sent[name].double() - shrink * before).numpy()
-        parts.append(part.reshape(layer.units, -1))
-    return np.concatenate(parts, axis=1)
+    trained = []
+    for sender in senders:
+        rates = schedule_of(answer.round, sender.num_examples, context).learning_rates[:steps]
+        model = train_without_data(sender, sender.before, len(rates), context)
+        trained.append(replace(sender, sent=model, kept=model))
+    drift = trained[0] if answer.level == "local" else sum_of(trained, context.weighting)
+    before, sent, alone = (layer.parts(model) for model in (answer.before, answer.sent, drift.sent))
+    k = layer.units if plan is None else len(plan.weight)
+    updates, drifts = (sent - before)[:k], (alone - before)[:k]
+    cells = (differences(updates), differences(drifts)) if plan and plan.adjacent else (updates, drifts)
+    scale = scale_of(*cells, np.linalg.norm(before[:k], axis=1))
+    return np.where(updates != 0, scale * drifts - updates, 0.0)

@@ -53,6 +53,11 @@ class FirstLayer:
         """(n, d) the flat inputs for which the layer is given these values."""
         return np.asarray((arrived - self.offset) / self.scale)
 
+    def parts(self, model: Params) -> FloatArray:
+        """(units, d + 1) the weights and the bias of each unit of a model."""
+        values = [model[name].detach().double().numpy().reshape(self.units, -1) for name in (self.weight, self.bias)]
+        return np.concatenate(values, axis=1)
+
     def with_units(
         self, before: Params, weight: FloatArray, bias: FloatArray, following: FloatArray | None = None
     ) -> Params:

@@ -10,20 +10,19 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt, Lt
 
-from fedmem.contracts.arrays import FloatArray, Params
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import Reading
 from fedmem.contracts.probe import BuiltNetwork, Context
 from fedmem.contracts.replay import Replay
 from fedmem.errors import Problem
 from fedmem.probes._active import ActiveMembership, Question, reading
-from fedmem.probes._first_layer import FirstLayer, first_layer, layer_problems
+from fedmem.probes._cases import schedule_of
+from fedmem.probes._first_layer import first_layer, layer_problems
+from fedmem.probes._without_data import ROUNDING, train_without_data
 
 RIDGE = 0.1
 """The addition to the covariance of the population, as a share of its mean variance."""
-
-MOVED = 1e-6
-"""A unit has moved if its weights left their line by more than this share of their length: beyond rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +34,17 @@ class ActivationMembership(ActiveMembership):
     `w = C^-1 (a_j - m) / d`, where `d = (a_j - m) C^-1 (a_j - m)`. Here a_j is what arrives at the layer for example j,
     and m and C are mean and covariance of the population. The example has the projection 1. Other rows have about the
     standard deviation `1 / sqrt(d)`, so that with `margin` = 0.9 hardly any of them fires. All other units are silent.
-    A unit that never fires has a gradient of exactly 0. So whatever its client does to all weights alike, such as decay
-    and clipping, it keeps its direction. `activation` says whether it has left that direction.
+    A unit that never fires has a gradient of exactly 0. So it moves as it would without data, by weight decay,
+    momentum, a proximal term and the corrections of `scaffold` and `feddyn`. The server computes this move and
+    compares, up to a factor by which a defence may scale updates. `activation` says whether the unit moved otherwise.
 
     The mean of `activation` over in examples is the true positive rate of the attack. Over out examples (`coin` =
     `out`) it is the false positive rate, and in minus out is the advantage. `place` = `others` asks another client of
     the cohort that does not hold j. `active_auc` has a p from coins that are dealt again. Noise in messages moves every
-    unit, so the attack always answers yes and its advantage is 0. So do the corrections of `scaffold` and `feddyn` from
-    round 2 on, which a real server knows and would take off. There an advantage of 0 does not show protection.
+    unit, so the attack always answers yes and its advantage is 0.
 
-    What the server is granted: the example, the architecture, and a population like the clients' rows. One round asks
-    about one example. The label of the example is not used.
+    What the server is granted: the example, the architecture, the client algorithm with its settings and payload, and a
+    population like the clients' rows. One round asks about one example. The label of the example is not used.
 
     Fields
 
@@ -100,7 +99,10 @@ class ActivationMembership(ActiveMembership):
         asked = [(question.sender, Replay(start=start)) for question, start in zip(questions, starts, strict=True)]
         readings = []
         for question, start, outcome in zip(questions, starts, context.replays(asked), strict=True):
-            value = _has_turned(_unit(outcome.sent, layer), _unit(start, layer))
+            steps = len(schedule_of(question.sender.round, question.sender.num_examples, context).learning_rates)
+            drift = train_without_data(question.sender, start, steps, context)
+            before, after, alone = (layer.parts(model)[0] for model in (start, outcome.sent, drift))
+            value = _has_moved(after, before, alone)
             readings.append((question.sender, reading(question, "activation", value, context)))
         return readings
 
@@ -127,23 +129,21 @@ def unit_for(example: FloatArray, mean: FloatArray, inverse: FloatArray, margin:
     return weight / length, -margin - float(mean @ weight) / length
 
 
-def _unit(model: Params, layer: FirstLayer) -> FloatArray:
-    """(d + 1,) weights and bias of the first unit."""
-    parts = [model[name].detach().double().numpy()[:1].reshape(-1) for name in (layer.weight, layer.bias)]
-    return np.concatenate(parts)
+def _has_moved(after: FloatArray, before: FloatArray, alone: FloatArray) -> float:
+    """Whether a unit (d + 1,) moved otherwise than without data; NaN if it is not finite.
 
+    `alone` is where the unit would be without data. A defence may scale the move, so its length does not count. A
+    gradient is a sum of multiples of (a, 1) over rows that arrive as a, which is no multiple of that move.
 
-def _has_turned(after: FloatArray, before: FloatArray) -> float:
-    """Whether a unit (d + 1,) has another direction than before; NaN if it is not finite.
-
-    Without a gradient, weight decay, momentum, a proximal term and a clipped update all leave a multiple of the unit
-    that was sent. A gradient is a sum of multiples of (a, 1) over rows that arrive as a, which is no such multiple.
-
-    >>> before = np.array([1.0, -2.0])
-    >>> [_has_turned(np.array(after), before) for after in ([1.0, -2.0], [0.5, -1.0], [1.1, -1.9], [math.nan, 1.0])]
-    [0.0, 0.0, 1.0, nan]
+    >>> before, alone = np.array([1.0, -2.0]), np.array([0.9, -2.0])
+    >>> [_has_moved(np.array(after), before, alone) for after in ([1.0, -2.0], [0.95, -2.0], [0.9, -1.9])]
+    [0.0, 0.0, 1.0]
+    >>> _has_moved(np.array([0.9, -2.0]), before, before), _has_moved(np.array([math.nan, 1.0]), before, alone)
+    (1.0, nan)
     """
     if not np.isfinite(after).all():
         return math.nan
-    along = float(after @ before) / float(before @ before)
-    return float(np.linalg.norm(after - along * before) > MOVED * np.linalg.norm(before))
+    update, drift = after - before, alone - before
+    square = float(drift @ drift)
+    along = float(update @ drift) / square if square > 0 else 0.0
+    return float(np.linalg.norm(update - along * drift) > ROUNDING * np.linalg.norm(before))

@@ -45,10 +45,11 @@ class Imprint(DishonestServer):
     - `identified`, `psnr`, `margin` and the others of the probe `leakage`, with the same galleries, controls and
       baseline guesses. All quotients count as reconstructed images. They are cut to [0, 1].
 
-    What the server is granted: the architecture, a population like the clients' rows, and learning rates. It knows
-    neither the rows nor the labels. No quotient is picked with knowledge of the rows. Weight decay of plain local steps
-    is taken off. With momentum, a proximal term or a clipped update beside decay, a rest stays and fewer rows are exact
-    than isolated. That is no protection.
+    What the server is granted: the architecture, a population like the clients' rows, and the client algorithm with its
+    settings and payload. It knows neither the rows nor the labels. No quotient is picked with knowledge of the rows.
+    What the client does without data is taken off: weight decay, momentum, a proximal term and the corrections of
+    `scaffold` and `feddyn`. If `clip` scales such an update, the factor is read from cells that no row moved. If there
+    is no such cell, a rest stays and fewer rows are exact than isolated. That is no protection.
 
     `summarise` gives means over messages and over victims, and in minus out, with the intervals of `leakage`.
 

@@ -31,7 +31,8 @@ class TrapWeights(DishonestServer):
     the mean over batches of as many rows of the population. It is NaN where the population is smaller than that.
 
     What the server is granted: the architecture, the number of rows, and a population like the clients' rows, for the
-    scale. It knows neither the rows nor the labels. No quotient is picked with knowledge of the rows.
+    scale. It also knows the client algorithm with its settings and payload. It knows neither the rows nor the labels.
+    No quotient is picked with knowledge of the rows.
 
     Fields
 

@@ -21,6 +21,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "momentum": {"client": {**DECAYED, "momentum": 0.9}},
     "proximal": {"client": DECAYED, "strategy": {"kind": "fedprox", "mu": 0.5}},
     "clip": {"client": DECAYED, "defences": [{"kind": "clip", "norm": 0.01}]},
+    "scaffold": {"client": DECAYED, "strategy": {"kind": "scaffold"}, "rounds": 2},
+    "feddyn": {"client": WHOLE, "strategy": {"kind": "feddyn"}, "rounds": 2},
 }
 
 
@@ -52,6 +54,13 @@ def test_a_member_is_detected_after_many_steps(changes: dict[str, Any]) -> None:
     assert false < 0.25
     stranger = rates(rows, "others")
     assert abs(stranger[0] - stranger[1]) < 0.25
+
+
+@pytest.mark.parametrize("kind", ["scaffold", "feddyn"])
+def test_corrections_are_taken_off(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A server that forgets what it asked of its clients takes every unit for moved."""
+    monkeypatch.setattr(activation_membership, "train_without_data", lambda sender, start, steps, context: start)
+    assert rates(measured({**PROBE, "rounds": [2]}, **CHANGES[kind])) == (1.0, 1.0)
 
 
 def test_noise_moves_every_unit() -> None:

@@ -173,10 +173,35 @@ def test_clipping_keeps_quotients_and_noise_does_not() -> None:
     assert max(values(noisy, "exact_rows", server="dishonest")) == 0.0
 
 
-def test_weight_decay_is_taken_off() -> None:
-    client = {**BRIEF["client"], "weight_decay": 0.1}
-    rows = measured(IMPRINT, client=client)
-    assert values(rows, "exact_rows", server="dishonest") == values(rows, "isolated_rows")
+DECAYED: dict[str, Any] = {**BRIEF["client"], "weight_decay": 0.1}
+WITHOUT_DATA: dict[str, dict[str, Any]] = {
+    "decay": {"client": DECAYED},
+    "momentum": {"client": {**DECAYED, "momentum": 0.9, "steps": 2, "lr": 1e-3, "weight_decay": 10.0}},
+    "proximal": {"client": DECAYED, "strategy": {"kind": "fedprox", "mu": 0.5}},
+    "clip": {"client": DECAYED, "defences": [{"kind": "clip", "norm": 0.05}]},
+    "scaffold": {"client": DECAYED, "strategy": {"kind": "scaffold"}, "rounds": 2},
+    "feddyn": {"client": BRIEF["client"], "strategy": {"kind": "feddyn"}, "rounds": 2},
+}
+
+
+@pytest.mark.parametrize("changes", WITHOUT_DATA.values(), ids=WITHOUT_DATA)
+def test_moves_without_data_are_taken_off(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+    probe = {**IMPRINT, "runs": 2, "rounds": [changes.get("rounds", 1)]}
+    rows = measured(probe, **{"runs": 2} | changes)
+    exact = values(rows, "exact_rows", server="dishonest")
+    if "momentum" in changes["client"]:  # thresholds move between the two steps
+        assert np.mean(exact) > 0.1
+    else:
+        assert exact == values(rows, "isolated_rows")
+    monkeypatch.setattr(_dishonest, "train_without_data", lambda sender, start, steps, context: start)
+    rest = values(measured(probe, **{"runs": 2} | changes), "exact_rows", server="dishonest")
+    assert np.mean(rest) < np.mean(exact) - 0.1
+
+
+def test_a_scale_that_is_not_read_leaves_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_dishonest, "scale_of", lambda updates, drifts, sizes: 1.0)
+    rows = measured({**IMPRINT, "kind": "trap_weights"}, **WITHOUT_DATA["clip"])
+    assert np.mean(values(rows, "exact_rows", server="dishonest")) < np.mean(values(rows, "isolated_rows"))
 
 
 def test_more_bins_than_units_or_population_are_refused() -> None:
