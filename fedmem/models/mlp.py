@@ -20,10 +20,14 @@ class MLP:
 
     - `hidden`: width of each hidden layer; empty for a linear model.
     - `activation`: what follows each hidden layer.
+    - `biases`: of `all` layers, of the `first` alone, or `none`. With ReLU, the last two make the network homogeneous:
+      with its parameters scaled by a > 0 (biases of the first layer too), its logits are scaled by a power of a.
+    - `initial_scale`: what all parameters are multiplied by at the start.
 
     Guarantees:
 
-    - parameters are named `hidden1.weight`, `hidden1.bias`, ..., `output.weight`, `output.bias`, in this order;
+    - parameters are named `hidden1.weight`, `hidden1.bias`, ..., `output.weight`, `output.bias`, in this order, without
+      the biases that are left out;
     - no buffers and no randomness in the forward pass: many clients can be trained as one stack.
 
     >>> [name for name, _ in MLP(hidden=(8,)).build((1, 4, 4), 3).named_parameters()]
@@ -34,18 +38,26 @@ class MLP:
 
     hidden: tuple[Annotated[int, annotated_types.Ge(1)], ...] = (64,)
     activation: Literal["relu", "tanh", "sigmoid"] = "relu"
+    biases: Annotated[Literal["all", "first", "none"], "identity_neutral"] = "all"
+    initial_scale: Annotated[float, annotated_types.Gt(0), "identity_neutral"] = 1.0
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """A freshly initialised network, by torch's own rule and from torch's own generator."""
+        import torch
         from torch import nn
 
         activation = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}[self.activation]
+        with_bias = {"all": lambda i: True, "first": lambda i: i == 1, "none": lambda i: False}[self.biases]
         network = nn.Sequential()
         network.add_module("flatten", nn.Flatten())
         width = math.prod(input_shape)
         for i, units in enumerate(self.hidden, start=1):
-            network.add_module(f"hidden{i}", nn.Linear(width, units))
+            network.add_module(f"hidden{i}", nn.Linear(width, units, bias=with_bias(i)))
             network.add_module(f"activation{i}", activation())
             width = units
-        network.add_module("output", nn.Linear(width, num_classes))
+        network.add_module("output", nn.Linear(width, num_classes, bias=with_bias(len(self.hidden) + 1)))
+        if self.initial_scale != 1:
+            with torch.no_grad():
+                for value in network.parameters():
+                    value.mul_(self.initial_scale)
         return network

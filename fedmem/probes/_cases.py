@@ -30,6 +30,7 @@ KNOWS = {
     "first_step": "lr+batch_size+first_step",
     "sum": "lr+steps+count",
     "aggregate": "lr+steps+count",
+    "model": "count",
 }
 """The knowledge of the adversary of each view besides the model before and after; the attack declares the rest."""
 
@@ -95,7 +96,7 @@ class Scope:
         all_cases = []
         for run in sorted({t.run for t in transitions if t.run < self.runs}):
             of_run = [t for t in transitions if t.run == run]
-            of_run = [_on_server(of_run[0], context)] if view == "aggregate" else of_run
+            of_run = [_on_server(of_run[0], context)] if of_run[0].level == "global" else of_run
             cohort = sorted({client for t in of_run for client in clients_of(t)})
             attacked_clients = choose_clients(run, of_run[0].round, cohort, self.victims, context)
             attacked = [t for t in of_run if attacked_clients.intersection(clients_of(t))]

@@ -122,6 +122,24 @@ DISHONEST = (
 )  # fmt: skip
 """The measures of a dishonest server beside those of `leakage`."""
 
+_CONDITION = (
+    "It is no leakage: it says whether the weights can be explained by rows, and only who knows the rows has it."
+)
+
+WEIGHTS = (
+    _measure("kkt_residual", "residual of the rows", "Norm of what the best combination of margin gradients of the true "
+             "rows leaves of the weights, divided by that of the weights.", is_not=_CONDITION,
+             **{**_SHARE, "direction": "neither"}),
+    _measure("loss_gradient", "gradient of the loss", "Norm of the gradient of the mean loss on the true rows.",
+             is_not=_CONDITION, range=(0.0, math.inf), direction="neither"),
+    _measure("least_margin", "least margin", "The least margin of the model over the true rows.", is_not=_CONDITION,
+             direction="neither"),
+    _measure("candidate_spread", "spread of candidates", "Mean root mean square difference of a reconstructed input "
+             "from the nearest other one; 0 where candidates collapse.", range=(0.0, 1.0), direction="neither",
+             is_not="It is no leakage: it says how different the candidates are from each other."),
+)  # fmt: skip
+"""The measures of reconstruction from weights beside those of `leakage`."""
+
 _NO_REAL_MODEL = (
     "It is membership in the data of a client, read from its answer to a changed model. The models that the federation "
     "trains may say less."
@@ -211,6 +229,7 @@ ATTACK_LABELS = (
             ("message", "a client's real message"),
             ("aggregate", "the aggregate"),
             ("first_step", "a client's first step alone, which no server sees"),
+            ("model", "no update: the weights after a round alone"),
         ),
     ),
     Label("knows", "text", "what the adversary knows besides the model before and after"),

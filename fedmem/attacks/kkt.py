@@ -1,0 +1,211 @@
+"""Reconstruction from trained weights: inputs whose margins have the weights as a combination of their gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from annotated_types import Ge, Gt
+
+from fedmem.contracts.attack import GradientTarget, Reconstruction
+from fedmem.errors import ComponentError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fedmem.contracts.arrays import Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kkt:
+    """Searches inputs of which the final weights are a combination of gradients of margins, by Adam in float64.
+
+    Gradient descent on a homogeneous network with a small loss tends to a direction of largest margin. There the
+    conditions of Karush, Kuhn and Tucker hold: `theta = sum_i lambda_i grad Phi_i(x_i)` with lambda_i >= 0. The margin
+    Phi_i is `f_y - max_{c != y} f_c`. The attack minimises over inputs x in [0, 1] and multipliers lambda
+
+    `|theta - sum_i lambda_i grad Phi_i(x_i)|² / |theta|² + penalty * sum_i relu(least - u_i)²`,
+
+    where `u_i = lambda_i / s`. The scale s fits theta best at the start, with all multipliers equal. In backward passes
+    the step of ReLU is replaced by `sigmoid(sharpness * z)`, so that inputs have a slope.
+
+    The adversary knows the final weights, the architecture and how many rows have each label. It reads no update and no
+    model before: where an update is known, it is added to the weights. A row that is no support point has the
+    multiplier 0, and cannot come back. With weight decay, the same condition holds at a stationary point.
+
+    Returns `candidates` inputs for each row, so m = candidates * n, and their labels. `distance` is the norm of the
+    rest divided by that of the weights, 0 for weights that are explained. It is NaN, and inputs are grey, where weights
+    are zero or not finite. A small distance does not show that inputs are rows: with few weights many inputs explain
+    them.
+
+    Fields
+
+    - `steps`: steps of Adam; in the second half its step falls to a thousandth.
+    - `lr`: step size of inputs, on [0, 1], and of the multipliers u.
+    - `candidates`: inputs for each row.
+    - `least`: multipliers u below it are penalised; 0 only keeps them from turning negative.
+    - `penalty`: weight of this penalty.
+    - `sharpness`: of the sigmoid; larger is nearer to the step of ReLU.
+    - `noise`: standard deviation of inputs at the start, around grey.
+
+    Guarantees:
+
+    - the result of a target depends on its generator, and on no other target;
+    - the model is used in its current mode, and is not changed.
+
+    Errors: `ComponentError` where labels are not granted, or with one class.
+
+    >>> import torch
+    >>> model = torch.nn.Linear(2, 2, bias=False)
+    >>> params = {"weight": torch.tensor([[0.3, 0.6], [-0.3, -0.6]])}
+    >>> from fedmem.modalities.tables import Tables
+    >>> target = GradientTarget(
+    ...     model=model, params=params, gradient={}, num_images=1, input_shape=(2,), num_classes=2,
+    ...     modality=Tables(), knows="", labels=np.array([0])
+    ... )
+    >>> found, = Kkt(candidates=1).reconstruct([target], [np.random.default_rng(0)])
+    >>> bool(abs(found.inputs[0, 1] / found.inputs[0, 0] - 2) < 1e-5)
+    True
+
+    References: Haim, Vardi, Yehudai, Shamir and Irani (2022), Reconstructing Training Data from Trained Neural
+    Networks; Buzaglo, Haim, Yehudai, Vardi, Oz, Nikankin and Irani (2023), Deconstructing Data Reconstruction.
+    """
+
+    steps: Annotated[int, Gt(0)] = 1500
+    lr: Annotated[float, Gt(0)] = 0.02
+    candidates: Annotated[int, Gt(0)] = 2
+    least: Annotated[float, Ge(0)] = 0.0
+    penalty: Annotated[float, Ge(0)] = 5.0
+    sharpness: Annotated[float, Gt(0)] = 20.0
+    noise: Annotated[float, Ge(0)] = 0.3
+
+    @property
+    def knows(self) -> tuple[str, ...]:
+        """How many rows have each label."""
+        return ("labels",)
+
+    def reconstruct(
+        self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
+    ) -> Sequence[Reconstruction]:
+        """One set of candidates per target, in their order."""
+        return [self._search(target, rng) for target, rng in zip(targets, rngs, strict=True)]
+
+    def _search(self, target: GradientTarget, rng: np.random.Generator) -> Reconstruction:
+        import torch
+
+        if target.labels is None or target.num_classes < 2:
+            raise ComponentError(
+                "attack.kind", "kkt needs counts per label and two classes or more; use another attack"
+            )
+        update = target.update or {}
+        weights = {n: p.double() + update[n].double() if n in update else p.double() for n, p in target.params.items()}
+        theta = torch.cat([value.flatten() for value in weights.values()])
+        labels = np.repeat(target.labels, self.candidates)
+        size = float(theta.norm())
+        if not math.isfinite(size) or size == 0:
+            grey = np.full((len(labels), *target.input_shape), 0.5, dtype=np.float32)
+            note = "nothing was found: the weights are zero or not finite"
+            return Reconstruction(inputs=grey, labels=labels, distance=math.nan, note=note)
+        noise = self.noise * rng.standard_normal((len(labels), *target.input_shape))
+        inputs = torch.from_numpy(np.clip(0.5 + noise, 0.0, 1.0))
+        of_labels = torch.from_numpy(labels)
+        share = torch.ones(len(labels), dtype=torch.float64)
+
+        def combined(inputs: Tensor, multipliers: Tensor) -> Tensor:
+            return margin_gradient(target.model, weights, inputs, of_labels, multipliers, sharpness=self.sharpness)
+
+        first = combined(inputs, share).detach()
+        scale = float(first @ theta / first.square().sum().clamp(min=1e-300))
+        scale = scale if scale > 0 else size / max(float(first.norm()), 1e-150)
+        states = [[value, torch.zeros_like(value), torch.zeros_like(value)] for value in (inputs, share)]
+        for step in range(1, self.steps + 1):
+            inputs, share = (state[0].detach().requires_grad_() for state in states)
+            rest = theta - combined(inputs, scale * share)
+            objective = rest.square().sum() / size**2 + self.penalty * (self.least - share).relu().square().sum()
+            slopes = torch.autograd.grad(objective, [inputs, share])
+            rate = self.lr * 10 ** (-3 * max(0.0, 2 * step / self.steps - 1))
+            for state, slope in zip(states, slopes, strict=True):
+                state[0] = _adam(state, slope.nan_to_num(0.0), rate, step)
+            states[0][0].clamp_(0.0, 1.0)
+        inputs, share = states[0][0], states[1][0]
+        distance = float((theta - combined(inputs, scale * share)).norm()) / size
+        return Reconstruction(inputs=inputs.float().cpu().numpy(), labels=labels, distance=distance)
+
+
+def margin_gradient(
+    model: nn.Module,
+    weights: Params,
+    inputs: Tensor,
+    labels: Tensor,
+    multipliers: Tensor,
+    *,
+    sharpness: float | None = None,
+) -> Tensor:
+    """sum_i multipliers_i grad_theta (f_y - max_{c != y} f_c)(x_i), flat, differentiable in inputs and multipliers.
+
+    Args:
+        model: The network; its own parameters are not read.
+        weights: Its parameters by name, float64.
+        inputs: (m, *shape).
+        labels: (m,) classes.
+        multipliers: (m,).
+        sharpness: Of the sigmoid that replaces the step of ReLU; None for the step itself.
+    """
+    import torch
+    from torch.func import functional_call
+
+    leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
+    with torch.enable_grad(), _smooth(sharpness):
+        outputs = functional_call(model, leaves, (inputs,))
+        total = (margins(outputs, labels) * multipliers).sum()
+        slopes = torch.autograd.grad(total, list(leaves.values()), create_graph=True, allow_unused=True)
+    parts = [torch.zeros_like(v) if s is None else s for v, s in zip(leaves.values(), slopes, strict=True)]
+    return torch.cat([part.flatten() for part in parts])
+
+
+def margins(outputs: Tensor, labels: Tensor) -> Tensor:
+    """(n,) the output of the label minus the largest other one.
+
+    >>> import torch
+    >>> margins(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([1])).tolist()
+    [-2.0]
+    """
+    import torch
+
+    own = torch.nn.functional.one_hot(labels, outputs.shape[-1]).bool()
+    return outputs[own] - outputs.masked_fill(own, -math.inf).amax(-1)
+
+
+def _adam(state: list[Tensor], slope: Tensor, rate: float, step: int) -> Tensor:
+    """The next value of [value, first moment, second moment], whose moments are updated in place."""
+    value, first, second = state
+    first.mul_(0.9).add_(slope, alpha=0.1)
+    second.mul_(0.999).addcmul_(slope, slope, value=0.001)
+    return value - rate * first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-12)
+
+
+def _smooth(sharpness: float | None) -> Any:
+    """While it is entered, ReLU has its own value and the slope sigmoid(sharpness * z)."""
+    from contextlib import nullcontext
+
+    import torch
+    from torch.nn import functional
+    from torch.overrides import TorchFunctionMode
+
+    if sharpness is None:
+        return nullcontext()
+    replaced = {functional.relu, torch.relu, torch.Tensor.relu}
+
+    class Smooth(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            if func not in replaced:
+                return func(*args, **(kwargs or {}))
+            soft = functional.softplus(args[0] * sharpness) / sharpness
+            return args[0].clamp(min=0.0).detach() + (soft - soft.detach())
+
+    return Smooth()
