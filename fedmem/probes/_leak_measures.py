@@ -127,8 +127,8 @@ _CONDITION = (
 )
 
 WEIGHTS = (
-    _measure("kkt_residual", "residual of the rows", "Norm of what the best combination of margin gradients of the true "
-             "rows leaves of the weights, divided by that of the weights.", is_not=_CONDITION,
+    _measure("kkt_residual", "residual of the rows", "Norm of what the best combination of margin gradients of the "
+             "true rows leaves of the weights, divided by that of the weights.", is_not=_CONDITION,
              **{**_SHARE, "direction": "neither"}),
     _measure("loss_gradient", "gradient of the loss", "Norm of the gradient of the mean loss on the true rows.",
              is_not=_CONDITION, range=(0.0, math.inf), direction="neither"),
