@@ -43,8 +43,9 @@ class Kkt:
 
     Fields
 
-    - `steps`: steps of Adam; in the second half its step falls to a thousandth.
-    - `lr`: step size of inputs, on [0, 1], and of the multipliers u.
+    - `steps`: steps of Adam; in the second half its steps fall to a thousandth.
+    - `lr`: step size of inputs, on [0, 1].
+    - `multiplier_lr`: step size of the multipliers u, which are 1 at the start.
     - `candidates`: inputs for each row.
     - `least`: multipliers u below it are penalised; 0 only keeps them from turning negative.
     - `penalty`: weight of this penalty.
@@ -76,6 +77,7 @@ class Kkt:
 
     steps: Annotated[int, Gt(0)] = 1500
     lr: Annotated[float, Gt(0)] = 0.02
+    multiplier_lr: Annotated[float, Gt(0)] = 0.02
     candidates: Annotated[int, Gt(0)] = 2
     least: Annotated[float, Ge(0)] = 0.0
     penalty: Annotated[float, Ge(0)] = 5.0
@@ -126,12 +128,12 @@ class Kkt:
             rest = theta - combined(inputs, scale * share)
             objective = rest.square().sum() / size**2 + self.penalty * (self.least - share).relu().square().sum()
             slopes = torch.autograd.grad(objective, [inputs, share])
-            rate = self.lr * 10 ** (-3 * max(0.0, 2 * step / self.steps - 1))
-            for state, slope in zip(states, slopes, strict=True):
-                state[0] = _adam(state, slope.nan_to_num(0.0), rate, step)
+            decay = 10 ** (-3 * max(0.0, 2 * step / self.steps - 1))
+            for state, slope, lr in zip(states, slopes, (self.lr, self.multiplier_lr), strict=True):
+                state[0] = _adam(state, slope.nan_to_num(0.0), lr * decay, step)
             states[0][0].clamp_(0.0, 1.0)
         inputs, share = states[0][0], states[1][0]
-        distance = float((theta - combined(inputs, scale * share)).norm()) / size
+        distance = float((theta - combined(inputs, scale * share)).detach().norm()) / size
         return Reconstruction(inputs=inputs.float().cpu().numpy(), labels=labels, distance=distance)
 
 

@@ -22,7 +22,7 @@ from fedmem.contracts.validation_of_measures import reconstruct
 from fedmem.probes._cases import Case, Scope
 from fedmem.probes._leak_measures import ATTACK_LABELS, ATTACKED, WEIGHTS
 from fedmem.probes._leakage_summary import summed_up
-from fedmem.probes._measures import check_reconstruction, of_attack, of_victim
+from fedmem.probes._measures import check_reconstruction, of_victim
 from fedmem.probes._victims import score
 
 
@@ -113,8 +113,12 @@ class TrainedWeights:
     def _of(self, case: Case, result: Reconstruction, context: Context) -> Iterator[Reading]:
         for victim in score(case, result, context, self.gallery):
             yield from of_victim(victim)
-        yield from of_attack(case, result, context)
-        values = {**condition(case, context.federation), "candidate_spread": candidate_spread(result.inputs)}
+        values = {
+            "distance": result.distance,
+            "coverage": len(result.inputs) / len(case.rows),
+            **condition(case, context.federation),
+            "candidate_spread": candidate_spread(result.inputs),
+        }
         for metric, value in values.items():
             yield Reading(metric=metric, value=value, n=int(not math.isnan(value)), labels=case.labels)
 

@@ -16,6 +16,7 @@ import torch
 
 import fedmem.probes
 from fedmem.attacks.inverting_gradients import InvertingGradients
+from fedmem.attacks.kkt import Kkt
 from fedmem.attacks.linear_layer import LinearLayer
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import Measurement, Reading
@@ -27,6 +28,7 @@ NESTED: dict[str, dict[str, Any]] = {
     "leakage": {"attack": InvertingGradients(steps=3)},
     "informed": {"levels": ("local",), "candidates": 3, "shadows": 9, "max_examples": 1},
     "stationary": {"attack": LinearLayer(), "max_examples": 1},
+    "trained_weights": {"attack": Kkt(steps=3)},
     "verbatim": {"prefixes": (2,)},
     "copying": {"kinds": ("secret",), "samples": 5},
     "imprint": {"bins": 16},
