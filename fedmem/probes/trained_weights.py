@@ -160,7 +160,8 @@ def condition(case: Case, federation: Federation) -> dict[str, float]:
         loss = torch.nn.functional.cross_entropy(outputs, labels)
         slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     norm = math.sqrt(sum(float(slope.square().sum()) for slope in slopes if slope is not None))
-    return dict(zip(names, (float(rest) / size, norm, float(margins(outputs.detach(), labels).min())), strict=True))
+    values = (float(rest) / size, norm, float(margins(outputs.detach(), labels).min()))
+    return {name: value if math.isfinite(value) else math.nan for name, value in zip(names, values, strict=True)}
 
 
 def candidate_spread(inputs: FloatArray) -> float:
