@@ -47,15 +47,15 @@ class MLP:
         from torch import nn
 
         activation = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}[self.activation]
-        with_bias = {"all": lambda i: True, "first": lambda i: i == 1, "none": lambda i: False}[self.biases]
+        with_bias = {"all": len(self.hidden) + 1, "first": 1, "none": 0}[self.biases]
         network = nn.Sequential()
         network.add_module("flatten", nn.Flatten())
         width = math.prod(input_shape)
         for i, units in enumerate(self.hidden, start=1):
-            network.add_module(f"hidden{i}", nn.Linear(width, units, bias=with_bias(i)))
+            network.add_module(f"hidden{i}", nn.Linear(width, units, bias=i <= with_bias))
             network.add_module(f"activation{i}", activation())
             width = units
-        network.add_module("output", nn.Linear(width, num_classes, bias=with_bias(len(self.hidden) + 1)))
+        network.add_module("output", nn.Linear(width, num_classes, bias=len(self.hidden) < with_bias))
         if self.initial_scale != 1:
             with torch.no_grad():
                 for value in network.parameters():
