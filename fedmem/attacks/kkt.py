@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from annotated_types import Ge, Gt
@@ -14,9 +14,7 @@ from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.errors import ComponentError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from fedmem.contracts.arrays import Params
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +35,10 @@ class Kkt:
     multiplier 0, and cannot come back. With weight decay, the same condition holds at a stationary point.
 
     Returns `candidates` inputs for each row, so m = candidates * n, and their labels. `distance` is the norm of the
-    rest divided by that of the weights, 0 for weights that are explained. It is NaN, and inputs are grey, where weights
-    are zero or not finite. A small distance does not show that inputs are rows: with few weights many inputs explain
-    them.
+    rest divided by that of the weights, 0 for weights that are explained. It is that of the step itself and of the best
+    multipliers, so that it can be compared with that of the true rows (`kkt_residual`). It is NaN, and inputs are grey,
+    where weights are zero or not finite. A small distance does not show that inputs are rows: with few weights many
+    inputs explain them.
 
     Fields
 
@@ -51,6 +50,7 @@ class Kkt:
     - `penalty`: weight of this penalty.
     - `sharpness`: of the sigmoid; larger is nearer to the step of ReLU.
     - `noise`: standard deviation of inputs at the start, around grey.
+    - `restarts`: searches from different starts. The one with the least `distance` counts.
 
     Guarantees:
 
@@ -83,6 +83,7 @@ class Kkt:
     penalty: Annotated[float, Ge(0)] = 5.0
     sharpness: Annotated[float, Gt(0)] = 20.0
     noise: Annotated[float, Ge(0)] = 0.3
+    restarts: Annotated[int, Gt(0)] = 4
 
     @property
     def knows(self) -> tuple[str, ...]:
@@ -98,6 +99,8 @@ class Kkt:
     def _search(self, target: GradientTarget, rng: np.random.Generator) -> Reconstruction:
         import torch
 
+        from fedmem.training.largest_margin import margin_gradient, unexplained
+
         if target.labels is None or target.num_classes < 2:
             raise ComponentError(
                 "attack.kind", "kkt needs counts per label and two classes or more; use another attack"
@@ -111,18 +114,30 @@ class Kkt:
             grey = np.full((len(labels), *target.input_shape), 0.5, dtype=np.float32)
             note = "nothing was found: the weights are zero or not finite"
             return Reconstruction(inputs=grey, labels=labels, distance=math.nan, note=note)
-        noise = self.noise * rng.standard_normal((len(labels), *target.input_shape))
-        inputs = torch.from_numpy(np.clip(0.5 + noise, 0.0, 1.0))
         of_labels = torch.from_numpy(labels)
-        share = torch.ones(len(labels), dtype=torch.float64)
 
         def combined(inputs: Tensor, multipliers: Tensor) -> Tensor:
             return margin_gradient(target.model, weights, inputs, of_labels, multipliers, sharpness=self.sharpness)
 
-        first = combined(inputs, share).detach()
+        best, least = None, math.inf
+        for _ in range(self.restarts):
+            noise = self.noise * rng.standard_normal((len(labels), *target.input_shape))
+            inputs = self._descend(torch.from_numpy(np.clip(0.5 + noise, 0.0, 1.0)), theta, combined)
+            distance = unexplained(target.model, weights, inputs, of_labels)
+            if best is None or distance < least:
+                best, least = inputs, distance
+        assert best is not None
+        return Reconstruction(inputs=best.float().cpu().numpy(), labels=labels, distance=least)
+
+    def _descend(self, start: Tensor, theta: Tensor, combined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Inputs at the end of one search from a start, where `combined` gives the combination of margin gradients."""
+        import torch
+
+        size, share = float(theta.norm()), torch.ones(len(start), dtype=torch.float64)
+        first = combined(start, share).detach()
         scale = float(first @ theta / first.square().sum().clamp(min=1e-300))
         scale = scale if scale > 0 else size / max(float(first.norm()), 1e-150)
-        states = [[value, torch.zeros_like(value), torch.zeros_like(value)] for value in (inputs, share)]
+        states = [[value, torch.zeros_like(value), torch.zeros_like(value)] for value in (start, share)]
         for step in range(1, self.steps + 1):
             inputs, share = (state[0].detach().requires_grad_() for state in states)
             rest = theta - combined(inputs, scale * share)
@@ -132,53 +147,7 @@ class Kkt:
             for state, slope, lr in zip(states, slopes, (self.lr, self.multiplier_lr), strict=True):
                 state[0] = _adam(state, slope.nan_to_num(0.0), lr * decay, step)
             states[0][0].clamp_(0.0, 1.0)
-        inputs, share = states[0][0], states[1][0]
-        distance = float((theta - combined(inputs, scale * share)).detach().norm()) / size
-        return Reconstruction(inputs=inputs.float().cpu().numpy(), labels=labels, distance=distance)
-
-
-def margin_gradient(
-    model: nn.Module,
-    weights: Params,
-    inputs: Tensor,
-    labels: Tensor,
-    multipliers: Tensor,
-    *,
-    sharpness: float | None = None,
-) -> Tensor:
-    """sum_i multipliers_i grad_theta (f_y - max_{c != y} f_c)(x_i), flat, differentiable in inputs and multipliers.
-
-    Args:
-        model: The network; its own parameters are not read.
-        weights: Its parameters by name, float64.
-        inputs: (m, *shape).
-        labels: (m,) classes.
-        multipliers: (m,).
-        sharpness: Of the sigmoid that replaces the step of ReLU; None for the step itself.
-    """
-    import torch
-    from torch.func import functional_call
-
-    leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
-    with torch.enable_grad(), _smooth(sharpness):
-        outputs = functional_call(model, leaves, (inputs,))
-        total = (margins(outputs, labels) * multipliers).sum()
-        slopes = torch.autograd.grad(total, list(leaves.values()), create_graph=True, allow_unused=True)
-    parts = [torch.zeros_like(v) if s is None else s for v, s in zip(leaves.values(), slopes, strict=True)]
-    return torch.cat([part.flatten() for part in parts])
-
-
-def margins(outputs: Tensor, labels: Tensor) -> Tensor:
-    """(n,) the output of the label minus the largest other one.
-
-    >>> import torch
-    >>> margins(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([1])).tolist()
-    [-2.0]
-    """
-    import torch
-
-    own = torch.nn.functional.one_hot(labels, outputs.shape[-1]).bool()
-    return outputs[own] - outputs.masked_fill(own, -math.inf).amax(-1)
+        return states[0][0]
 
 
 def _adam(state: list[Tensor], slope: Tensor, rate: float, step: int) -> Tensor:
@@ -187,27 +156,3 @@ def _adam(state: list[Tensor], slope: Tensor, rate: float, step: int) -> Tensor:
     first.mul_(0.9).add_(slope, alpha=0.1)
     second.mul_(0.999).addcmul_(slope, slope, value=0.001)
     return value - rate * first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-12)
-
-
-def _smooth(sharpness: float | None) -> Any:
-    """While it is entered, ReLU has its own value and the slope sigmoid(sharpness * z)."""
-    from contextlib import nullcontext
-
-    import torch
-    from torch.nn import functional
-    from torch.overrides import TorchFunctionMode
-
-    if sharpness is None:
-        return nullcontext()
-    replaced = {functional.relu, torch.relu, torch.Tensor.relu}
-
-    class Smooth(TorchFunctionMode):
-        def __torch_function__(
-            self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-        ) -> Any:
-            if func not in replaced:
-                return func(*args, **(kwargs or {}))
-            soft = functional.softplus(args[0] * sharpness) / sharpness
-            return args[0].clamp(min=0.0).detach() + (soft - soft.detach())
-
-    return Smooth()

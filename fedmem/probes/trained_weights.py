@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt
 
-from fedmem.attacks.kkt import Kkt, margin_gradient, margins
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.attack import Reconstruction, ReconstructionAttack
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Label, Level, Measurement, Reading
-from fedmem.contracts.probe import Context
+from fedmem.contracts.probe import BuiltNetwork, Context
 from fedmem.contracts.validation_of_measures import reconstruct
+from fedmem.errors import Problem
 from fedmem.probes._cases import Case, Scope
 from fedmem.probes._leak_measures import ATTACK_LABELS, ATTACKED, WEIGHTS
 from fedmem.probes._leakage_summary import summed_up
@@ -59,15 +59,18 @@ class TrainedWeights:
     - `runs`: how many runs are attacked, from run 0 on.
     - `gallery`: how many images a gallery has at most, except for the references of canaries.
     - `max_images`: of more rows than these, fewer are sought, with labels in proportion.
-    - `rounds`: which observed rounds to attack; if left out, the last.
-    - `every`: probe only rounds that this divides, and the last; if left out, all observed ones.
+    - `rounds`: which observed rounds to attack; if left out, the last, or those of `every`.
+    - `every`: attack only rounds that this divides, and the last.
     - `levels`: where to attack.
 
     Guarantees: nothing is changed; deterministic; the readings of a run do not depend on other runs.
 
+    Refused for texts, and for networks without logits of two classes or more.
+
     Errors: `ComponentError` if the client algorithm declares no schedule.
 
-    >>> TrainedWeights().levels
+    >>> from fedmem.attacks.grey import Grey
+    >>> TrainedWeights(attack=Grey()).levels
     ('local', 'global')
 
     Reference: Haim, Vardi, Yehudai, Shamir and Irani (2022), Reconstructing Training Data from Trained Neural Networks.
@@ -77,8 +80,9 @@ class TrainedWeights:
     row_labels: ClassVar[tuple[Label, ...]] = ATTACK_LABELS
     compares_held_out: ClassVar[bool] = True
     reads_gradients: ClassVar[bool] = True
+    reads_numbers: ClassVar[bool] = True
 
-    attack: ReconstructionAttack = field(default_factory=Kkt)
+    attack: ReconstructionAttack
     victims: Annotated[int, Gt(0)] = 2
     runs: Annotated[int, Gt(0)] = 8
     gallery: Annotated[int, Gt(0)] = 2000
@@ -87,10 +91,28 @@ class TrainedWeights:
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local", "global")
 
+    def network_problems(self, built: BuiltNetwork) -> list[Problem]:
+        """Whether the network has no margins."""
+        import torch
+
+        parameter = next(built.network.parameters())
+        was_training = built.network.training
+        with torch.no_grad():
+            sample = torch.zeros(1, *built.shape, dtype=parameter.dtype, device=parameter.device)
+            outputs = built.network.eval()(sample)
+        built.network.train(was_training)
+        if outputs.ndim == 2 and outputs.shape[1] > 1:
+            return []
+        message = (
+            "trained_weights reads margins, the logit of the label minus the largest other one, but the outputs of "
+            f"one row have the shape {tuple(outputs.shape[1:])}. Use a classifier, or leave the probe out"
+        )
+        return [Problem(path="", message=message)]
+
     def observe(self, transitions: Sequence[Transition], context: Context) -> Sequence[tuple[Transition, Reading]]:
         """Attack the models of this round, if it is one of those to attack."""
         first = transitions[0]
-        if first.level == "sum" or first.round == 0 or first.round not in (self.rounds or context.observed_rounds[-1:]):
+        if first.level == "sum" or first.round not in self._attacked_rounds(context):
             return []
         knows = tuple(self.attack.knows)
         scope = Scope(runs=self.runs, victims=self.victims, max_images=self.max_images, knows=knows)
@@ -109,6 +131,13 @@ class TrainedWeights:
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
         """Means by kind, over victims and over controls, and their differences; of models, means over them."""
         return summed_up(measurements, self.measures)
+
+    def _attacked_rounds(self, context: Context) -> tuple[int, ...]:
+        """The rounds to attack."""
+        if self.rounds:
+            return self.rounds
+        last, every = context.observed_rounds[-1], self.every
+        return tuple(r for r in context.observed_rounds if r > 0 and (r == last or (every and r % every == 0)))
 
     def _of(self, case: Case, result: Reconstruction, context: Context) -> Iterator[Reading]:
         for victim in score(case, result, context, self.gallery):
@@ -137,30 +166,24 @@ def weights_alone(case: Case) -> Case:
 def condition(case: Case, federation: Federation) -> dict[str, float]:
     """`kkt_residual`, `loss_gradient` and `least_margin` of a model on the true rows; NaN where it is not finite."""
     import torch
-    from scipy.optimize import nnls
     from torch.func import functional_call
 
+    from fedmem.training.largest_margin import margins, unexplained
+
+    model, names = case.target.model, [measure.name for measure in WEIGHTS[:3]]
     weights = {name: value.detach().double() for name, value in case.target.params.items()}
-    theta = torch.cat([value.flatten() for value in weights.values()])
-    names = [measure.name for measure in WEIGHTS[:3]]
-    size = float(theta.norm())
-    if not math.isfinite(size) or size == 0:
-        return dict.fromkeys(names, math.nan)
-    model = case.target.model
     inputs = torch.from_numpy(np.asarray(federation.store.inputs[case.rows], np.float64))
     labels = torch.from_numpy(federation.store.labels[case.rows])
-    one = torch.ones(1, dtype=torch.float64)
-    columns = [
-        margin_gradient(model, weights, inputs[i : i + 1], labels[i : i + 1], one).detach() for i in range(len(inputs))
-    ]
-    _, rest = nnls(torch.stack(columns, dim=1).numpy(), theta.numpy())
+    residual = unexplained(model, weights, inputs, labels)
+    if math.isnan(residual):
+        return dict.fromkeys(names, math.nan)
     leaves = {name: value.requires_grad_() for name, value in weights.items()}
     with torch.enable_grad():
         outputs = functional_call(model, leaves, (inputs,))
         loss = torch.nn.functional.cross_entropy(outputs, labels)
-        slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    norm = math.sqrt(sum(float(slope.square().sum()) for slope in slopes if slope is not None))
-    values = (float(rest) / size, norm, float(margins(outputs.detach(), labels).min()))
+        slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    norm = math.sqrt(sum(float(slope.square().sum()) for slope in slopes))
+    values = (residual, norm, float(margins(outputs.detach(), labels).min()))
     return {name: value if math.isfinite(value) else math.nan for name, value in zip(names, values, strict=True)}
 
 

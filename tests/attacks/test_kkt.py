@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -10,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.attacks import kkt
-from fedmem.attacks.kkt import Kkt, margin_gradient, margins
+from fedmem.attacks.kkt import Kkt
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.errors import ComponentError
 from fedmem.modalities.tables import Tables
-from fedmem.models.mlp import MLP
+from fedmem.training import largest_margin
+from fedmem.training.largest_margin import margins
 
 
 def target_of(model: Any, labels: list[int] | None, width: int, **changes: Any) -> GradientTarget:
@@ -28,7 +27,7 @@ def target_of(model: Any, labels: list[int] | None, width: int, **changes: Any) 
 
 
 def found(target: GradientTarget, **fields: Any) -> Reconstruction:
-    (result,) = Kkt(**fields).reconstruct([target], [np.random.default_rng(0)])
+    (result,) = Kkt(**{"steps": 400, "restarts": 1, **fields}).reconstruct([target], [np.random.default_rng(0)])
     return result
 
 
@@ -60,73 +59,84 @@ def test_the_other_label_finds_nothing() -> None:
 
 
 def test_without_its_penalty_a_multiplier_turns_negative() -> None:
-    """Inputs hardly move here, so that only a negative multiplier explains weights of the other sign."""
-    target, fields = target_of(linear([-0.5, -0.5]), [1], 2), {"candidates": 1, "lr": 1e-6, "noise": 0.0}
-    assert found(target, **fields).distance > 0.8, "of a soft penalty"
-    assert found(target, **fields, penalty=0.0).distance < 0.01
+    """The row of the other label, times a negative multiplier, would explain the weights."""
+    weight = [0.1, 0.9, 0.2]
+    target, fields = target_of(linear(weight), [0], 3), {"candidates": 1, "lr": 0.003, "multiplier_lr": 0.2}
+    free, bound = (found(target, **fields, penalty=penalty).inputs[0] for penalty in (0.0, 5.0))
+    assert 1 - cosine(free, weight) < 5e-3
+    assert 1 - cosine(bound + 1e-9, weight) > 0.05
 
 
 def test_gradients_of_the_wrong_sign_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = kkt.margin_gradient
-    monkeypatch.setattr(kkt, "margin_gradient", lambda *args, **more: -real(*args, **more))
+    real = largest_margin.margin_gradient
+    monkeypatch.setattr(largest_margin, "margin_gradient", lambda *args, **more: -real(*args, **more))
     assert found(target_of(linear([0.1, 0.7, 0.4]), [1], 3), candidates=1).distance > 0.9
 
 
-POINTS = np.array([[0.9, 0.3], [0.2, 0.8]])
+class Centred(torch.nn.Module):
+    """A network with one hidden layer, of inputs from which 0.5 is subtracted and which are then multiplied by 4."""
+
+    def __init__(self, hidden: Any, bias: Any, output: Any) -> None:
+        super().__init__()
+        self.hidden = torch.nn.Parameter(torch.tensor(hidden).double())
+        self.bias = torch.nn.Parameter(torch.tensor(bias).double())
+        self.output = torch.nn.Parameter(torch.tensor(output).double())
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        moved = 4 * (inputs - 0.5)
+        return torch.relu(moved @ self.hidden.T + self.bias) @ self.output.T
 
 
-def hidden_of(points: Any, labels: list[int], multipliers: list[float]) -> torch.nn.Module:
-    """A network of one hidden layer whose weights are the combination of margin gradients of these rows.
+POINTS = np.array([[0.9, 0.7], [0.2, 0.4]])
+"""One on each side of the middle, so that a unit can fire for one of them alone."""
 
-    Units fire for one of the rows alone. With first weights a_i x_i' and output weights c_i, both equations
-    `w_i = lambda_i 2 c_i x_i` and `2 c_i = lambda_i 2 relu(w_i x_i)` hold where lambda_i² |x_i|² 2 = 1.
+
+def largest_margin_of(points: Any, labels: list[int], used: list[bool]) -> Centred:
+    """A network whose weights are the combination of margin gradients of these rows, with a unit for each.
+
+    With the moved row z, a unit of weights w and bias b that fires for it alone, output weights ±c and the sign s of
+    its label, the condition is `(w, b) = lambda 2 s c (z, 1)` and `c = lambda s (w z + b)`. It holds for
+    s = sign(c) where lambda² 2 (|z|² + 1) = 1. So w / b is the moved row, without any scale left over.
     """
-    model = MLP(hidden=(len(points),), biases="none").build((points.shape[1],), 2).double()
-    with torch.no_grad():
-        for i, (row, label, multiplier) in enumerate(zip(points, labels, multipliers, strict=True)):
-            sign = 1.0 if label else -1.0
-            strength = 1.0 if multiplier else 0.0
-            model.hidden1.weight[i] = torch.from_numpy(strength * row * math.sqrt(2) / np.linalg.norm(row))
-            model.output.weight[:, i] = torch.tensor([-sign * strength, sign * strength])
-    return model
-
-
-def test_a_row_comes_back_from_a_hidden_layer() -> None:
-    row = np.array([[0.9, 0.3, 0.5]])
-    model = hidden_of(row, [1], [1.0])
-    result = found(target_of(model, [1], 3), candidates=1)
-    assert 1 - cosine(result.inputs[0], row[0]) < 1e-4
-    assert result.distance < 1e-2
-
-
-def trained(points: Any, labels: Any, steps: int = 1500) -> torch.nn.Module:
-    """A homogeneous network at a stationary point with weight decay, where the condition holds exactly."""
-    torch.manual_seed(0)
-    model = MLP(hidden=(16,), biases="first", initial_scale=0.3).build((2,), 2).double()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, weight_decay=0.01, momentum=0.9)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(torch.tensor(points)), torch.tensor(labels)).backward()
-        optimizer.step()
-    return model
+    moved = 4 * (np.asarray(points) - 0.5)
+    strengths = [float(one) / math.sqrt(2 * (row @ row + 1)) for one, row in zip(used, moved, strict=True)]
+    signs = np.array([1.0 if label else -1.0 for label in labels]) * used
+    twice = np.array([2 * strength for strength in strengths])
+    return Centred(moved * twice[:, None], twice, np.stack([-signs, signs]))
 
 
 def test_two_points_in_the_plane_come_back() -> None:
-    """Up to the sigmoid, which is not the step of ReLU."""
-    model = trained(POINTS, [1, 0])
-    result = found(target_of(model, [0, 1], 2), candidates=1, steps=1000)
-    assert result.distance < 0.1
-    np.testing.assert_allclose(result.inputs, POINTS[::-1], atol=0.1)
-    assert found(target_of(model, [0, 0], 2), candidates=1, steps=200).distance > 0.5, "counts per label matter"
+    result = found(
+        target_of(largest_margin_of(POINTS, [1, 0], [True, True]), [0, 1], 2), candidates=1, steps=600, restarts=2
+    )
+    np.testing.assert_allclose(result.inputs, POINTS[::-1], atol=2e-3)
+    assert result.distance < 1e-3
+
+
+def test_counts_of_the_wrong_labels_find_nothing() -> None:
+    result = found(target_of(largest_margin_of(POINTS, [1, 0], [True, True]), [0, 0], 2), candidates=1, steps=300)
+    assert result.distance > 0.5
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_two_points_are_lost_with_a_wrong_margin(monkeypatch: pytest.MonkeyPatch, sign: float) -> None:
+    """The margin in its other direction, and as the sum of both outputs."""
+    monkeypatch.setattr(
+        largest_margin,
+        "margins",
+        lambda outputs, labels: sign * outputs.sum(-1) if sign > 0 else -margins(outputs, labels),
+    )
+    result = found(target_of(largest_margin_of(POINTS, [1, 0], [True, True]), [0, 1], 2), candidates=1, steps=300)
+    assert np.abs(result.inputs - POINTS[::-1]).max() > 0.1
 
 
 def test_a_row_with_multiplier_zero_cannot_come_back() -> None:
     """The weights are the same wherever such a row is, so nothing about it can be found."""
     results = []
-    for other in ([0.0, 0.8], [0.0, 0.2]):
-        model = hidden_of(np.array([[0.9, 0.0], other]), [1, 0], [1.0, 0.0])
-        results.append(found(target_of(model, [0, 1], 2), candidates=1, steps=200).inputs)
-    np.testing.assert_array_equal(*results)
+    for other in ([0.2, 0.4], [0.3, 0.1]):
+        model = largest_margin_of(np.array([[0.9, 0.7], other]), [1, 0], [True, False])
+        results.append(found(target_of(model, [0, 1], 2), candidates=1, steps=100).inputs)
+    np.testing.assert_array_equal(results[0], results[1])
 
 
 def test_an_update_is_added_to_the_weights() -> None:
@@ -149,30 +159,3 @@ def test_counts_per_label_are_needed() -> None:
     with pytest.raises(ComponentError, match="counts per label"):
         found(target_of(linear([0.1, 0.2]), None, 2))
     assert Kkt().knows == ("labels",)
-
-
-def test_the_sigmoid_is_in_backward_passes_alone() -> None:
-    model = MLP(hidden=(3,)).build((2,), 2).double()
-    weights = {name: value.detach() for name, value in model.named_parameters()}
-    before = copy.deepcopy(weights)
-    inputs, labels = torch.rand(4, 2, dtype=torch.float64), torch.tensor([0, 1, 1, 0])
-    ones = torch.ones(4, dtype=torch.float64)
-    hard = margin_gradient(model, weights, inputs, labels, ones)
-    nearly = margin_gradient(model, weights, inputs, labels, ones, sharpness=1e7)
-    soft = margin_gradient(model, weights, inputs, labels, ones, sharpness=1.0)
-    torch.testing.assert_close(hard, nearly)
-    assert float((hard - soft).detach().norm()) > 1e-3
-    # the gradient of output weights is the value of the units, which no sigmoid changes
-    torch.testing.assert_close(hard[-8:], soft[-8:])
-    for name, value in weights.items():
-        torch.testing.assert_close(value, before[name])
-
-
-def test_margin_gradient_agrees_with_autograd() -> None:
-    model = MLP(hidden=(3,)).build((2,), 3).double()
-    inputs, labels = torch.rand(2, 2, dtype=torch.float64), torch.tensor([2, 0])
-    total = (margins(model(inputs), labels) * torch.tensor([1.0, 3.0])).sum()
-    expected = torch.cat([slope.flatten() for slope in torch.autograd.grad(total, list(model.parameters()))])
-    weights = {name: value.detach() for name, value in model.named_parameters()}
-    multipliers = torch.tensor([1.0, 3.0], dtype=torch.float64)
-    torch.testing.assert_close(margin_gradient(model, weights, inputs, labels, multipliers), expected)

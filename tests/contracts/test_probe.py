@@ -28,7 +28,7 @@ NESTED: dict[str, dict[str, Any]] = {
     "leakage": {"attack": InvertingGradients(steps=3)},
     "informed": {"levels": ("local",), "candidates": 3, "shadows": 9, "max_examples": 1},
     "stationary": {"attack": LinearLayer(), "max_examples": 1},
-    "trained_weights": {"attack": Kkt(steps=3)},
+    "trained_weights": {"attack": Kkt(steps=3, restarts=1)},
     "verbatim": {"prefixes": (2,)},
     "copying": {"kinds": ("secret",), "samples": 5},
     "imprint": {"bins": 16},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from fedmem.attacks.grey import Grey
 from fedmem.attacks.kkt import Kkt
 from fedmem.contracts.evidence import TrainedBank
+from fedmem.contracts.probe import BuiltNetwork
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.probes.trained_weights import TrainedWeights, candidate_spread
@@ -18,7 +21,7 @@ from tests.lab import Lab
 from tests.probes.leakage_helpers import Asks, ins, outs
 from tests.tiny import tiny
 
-QUICK = {"kind": "kkt", "steps": 20}
+QUICK = {"kind": "kkt", "steps": 20, "restarts": 1}
 
 
 def bank_of(attack: dict[str, Any] = QUICK, **changes: Any) -> TrainedBank:
@@ -59,7 +62,7 @@ def test_an_attack_is_shown_weights_and_no_update() -> None:
 def test_victims_and_controls_are_scored_alike() -> None:
     lab = Lab()
     transitions = lab.local()
-    readings = TrainedWeights(attack=Kkt(steps=3), rounds=(transitions[0].round,)).observe(transitions, lab)
+    readings = TrainedWeights(attack=Kkt(steps=3, restarts=1), rounds=(transitions[0].round,)).observe(transitions, lab)
     assert {one.metric for one in ins(readings)} == {one.metric for one in outs(readings)}
     assert {one.labels.get("view") for _, one in readings} == {"model"}
     assert {one.labels.get("knows") for _, one in readings} == {"count+labels"}
@@ -101,7 +104,7 @@ def test_without_training_out_is_as_in() -> None:
 def test_weight_decay_to_a_stationary_point_has_a_small_residual() -> None:
     """A positive control of the residual: theta is minus the gradient of the loss, divided by the decay."""
     client = {"kind": "sgd", "lr": 0.5, "steps": 1500, "batch_size": 500, "weight_decay": 0.05}
-    attack = {"kind": "kkt", "steps": 2}
+    attack = {"kind": "kkt", "steps": 2, "restarts": 1}
     two = {"kind": "synthetic", "rows": 100, "test": 20, "classes": 2}
     bank = bank_of(attack, client=client, runs=2, model={"kind": "logistic"}, dataset=two)
     assert max(values(bank, "kkt_residual", "local")) < 0.01
@@ -113,6 +116,32 @@ def test_diverged_models_count_as_unknown() -> None:
     bank = bank_of(client=client, model={"kind": "logistic"}, tolerate={"not_finite": True}, runs=2)
     for metric in ("kkt_residual", "loss_gradient", "least_margin", "distance"):
         assert all(math.isnan(value) for value in values(bank, metric, "local"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "attacked"),
+    [({}, {3}), ({"rounds": (1, 2)}, {1, 2}), ({"every": 2}, {2, 3}), ({"every": 1}, {1, 2, 3})],
+)
+def test_rounds_and_every_choose_what_is_attacked(fields: dict[str, Any], attacked: set[int]) -> None:
+    lab, probe = Lab(), TrainedWeights(attack=Grey(), **fields)
+    transitions = [dataclasses.replace(one, round=0) for one in lab.local()]
+    lab.observed_rounds = (0, 1, 2, 3)
+    found = {
+        number
+        for number in lab.observed_rounds
+        if probe.observe([dataclasses.replace(one, round=number) for one in transitions], lab)
+    }
+    assert found == attacked
+
+
+def test_a_network_without_margins_is_refused() -> None:
+    def problems(network: torch.nn.Module) -> list[str]:
+        built = BuiltNetwork(network=network, initial={}, shape=(3,), token_inputs=False, personal=(), population=0)
+        return [problem.message for problem in TrainedWeights(attack=Grey()).network_problems(built)]
+
+    assert problems(torch.nn.Linear(3, 2)) == []
+    assert "outputs of one row have the shape (1,)" in problems(torch.nn.Linear(3, 1))[0]
+    assert len(problems(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Flatten(0)))) == 1
 
 
 def test_spread_of_collapsed_candidates_is_zero() -> None:
