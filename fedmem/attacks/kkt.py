@@ -25,7 +25,7 @@ class Kkt:
     conditions of Karush, Kuhn and Tucker hold: `theta = sum_i lambda_i grad Phi_i(x_i)` with lambda_i >= 0. The margin
     Phi_i is `f_y - max_{c != y} f_c`. The attack minimises over inputs x in [0, 1] and multipliers lambda
 
-    `|theta - sum_i lambda_i grad Phi_i(x_i)|² / |theta|² + penalty * sum_i relu(least - u_i)²`,
+    `|theta - sum_i lambda_i grad Phi_i(x_i)|² / |theta|² + penalty * sum_i relu(min_multiplier - u_i)²`,
 
     where `u_i = lambda_i / s`. The scale s fits theta best at the start, with all multipliers equal. In backward passes
     the step of ReLU is replaced by `sigmoid(sharpness * z)`, so that inputs have a slope.
@@ -46,7 +46,7 @@ class Kkt:
     - `lr`: step size of inputs, on [0, 1].
     - `multiplier_lr`: step size of the multipliers u, which are 1 at the start.
     - `candidates`: inputs for each row.
-    - `least`: multipliers u below it are penalised; 0 only keeps them from turning negative.
+    - `min_multiplier`: multipliers u below it are penalised; 0 only keeps them from turning negative.
     - `penalty`: weight of this penalty.
     - `sharpness`: of the sigmoid; larger is nearer to the step of ReLU.
     - `noise`: standard deviation of inputs at the start, around grey.
@@ -72,14 +72,14 @@ class Kkt:
     True
 
     References: Haim, Vardi, Yehudai, Shamir and Irani (2022), Reconstructing Training Data from Trained Neural
-    Networks; Buzaglo, Haim, Yehudai, Vardi, Oz, Nikankin and Irani (2023), Deconstructing Data Reconstruction.
+    Networks. Buzaglo, Haim, Yehudai, Vardi, Oz, Nikankin and Irani (2023), Deconstructing Data Reconstruction.
     """
 
     steps: Annotated[int, Gt(0)] = 1500
     lr: Annotated[float, Gt(0)] = 0.02
     multiplier_lr: Annotated[float, Gt(0)] = 0.02
     candidates: Annotated[int, Gt(0)] = 2
-    least: Annotated[float, Ge(0)] = 0.0
+    min_multiplier: Annotated[float, Ge(0)] = 0.0
     penalty: Annotated[float, Ge(0)] = 5.0
     sharpness: Annotated[float, Gt(0)] = 20.0
     noise: Annotated[float, Ge(0)] = 0.3
@@ -99,7 +99,7 @@ class Kkt:
     def _search(self, target: GradientTarget, rng: np.random.Generator) -> Reconstruction:
         import torch
 
-        from fedmem.training.largest_margin import margin_gradient, unexplained
+        from fedmem.training.largest_margin import margin_gradient, unexplained_share
 
         if target.labels is None or target.num_classes < 2:
             raise ComponentError(
@@ -116,32 +116,34 @@ class Kkt:
             return Reconstruction(inputs=grey, labels=labels, distance=math.nan, note=note)
         of_labels = torch.from_numpy(labels)
 
-        def combined(inputs: Tensor, multipliers: Tensor) -> Tensor:
+        def combine(inputs: Tensor, multipliers: Tensor) -> Tensor:
             return margin_gradient(target.model, weights, inputs, of_labels, multipliers, sharpness=self.sharpness)
 
-        best, least = None, math.inf
+        best, min_distance = None, math.inf
         for _ in range(self.restarts):
             noise = self.noise * rng.standard_normal((len(labels), *target.input_shape))
-            inputs = self._descend(torch.from_numpy(np.clip(0.5 + noise, 0.0, 1.0)), theta, combined)
-            distance = unexplained(target.model, weights, inputs, of_labels)
-            if best is None or distance < least:
-                best, least = inputs, distance
+            inputs = self._descend(torch.from_numpy(np.clip(0.5 + noise, 0.0, 1.0)), theta, combine)
+            distance = unexplained_share(target.model, weights, inputs, of_labels)
+            if best is None or distance < min_distance:
+                best, min_distance = inputs, distance
         assert best is not None
-        return Reconstruction(inputs=best.float().cpu().numpy(), labels=labels, distance=least)
+        return Reconstruction(inputs=best.float().cpu().numpy(), labels=labels, distance=min_distance)
 
-    def _descend(self, start: Tensor, theta: Tensor, combined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Inputs at the end of one search from a start, where `combined` gives the combination of margin gradients."""
+    def _descend(self, start: Tensor, theta: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Inputs at the end of one search from a start, where `combine` gives the combination of margin gradients."""
         import torch
 
         size, share = float(theta.norm()), torch.ones(len(start), dtype=torch.float64)
-        first = combined(start, share).detach()
+        first = combine(start, share).detach()
         scale = float(first @ theta / first.square().sum().clamp(min=1e-300))
         scale = scale if scale > 0 else size / max(float(first.norm()), 1e-150)
         states = [[value, torch.zeros_like(value), torch.zeros_like(value)] for value in (start, share)]
         for step in range(1, self.steps + 1):
             inputs, share = (state[0].detach().requires_grad_() for state in states)
-            rest = theta - combined(inputs, scale * share)
-            objective = rest.square().sum() / size**2 + self.penalty * (self.least - share).relu().square().sum()
+            rest = theta - combine(inputs, scale * share)
+            objective = (
+                rest.square().sum() / size**2 + self.penalty * (self.min_multiplier - share).relu().square().sum()
+            )
             slopes = torch.autograd.grad(objective, [inputs, share])
             decay = 10 ** (-3 * max(0.0, 2 * step / self.steps - 1))
             for state, slope, lr in zip(states, slopes, (self.lr, self.multiplier_lr), strict=True):

@@ -20,8 +20,8 @@ class MLP:
 
     - `hidden`: width of each hidden layer; empty for a linear model.
     - `activation`: what follows each hidden layer.
-    - `biases`: of `all` layers, of the `first` alone, or `none`. With ReLU, the last two make the network homogeneous:
-      with its parameters scaled by a > 0 (biases of the first layer too), its logits are scaled by a power of a.
+    - `biases`: of `all` layers, of the `first` alone, or `none`. With ReLU, the last two make the network homogeneous.
+      Then parameters times a > 0, biases included, give logits times a power of a.
     - `initial_scale`: what all parameters are multiplied by at the start.
 
     Guarantees:

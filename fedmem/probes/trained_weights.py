@@ -31,9 +31,9 @@ class TrainedWeights:
     """Attacks the weights of a model after a round, without any update, and scores whether audit examples come back.
 
     The adversary has the weights that a client sent, or those of the aggregate. It has the architecture, the number of
-    rows, and what the attack declares. It has neither a model before nor learning rates. Readings of each victim, and
-    of each control that is out (`coin` = `out`), are those of the probe `leakage`, with the same galleries, baseline
-    guesses and places. So `identified` needs a reconstruction that is strictly nearer to the example than any is to an
+    rows, and what the attack declares. It has neither a model before nor learning rates. Readings of victims
+    and of controls (`coin` = `out`) are those of the probe `leakage`. Galleries, baseline guesses and places are the
+    same. So `identified` needs a reconstruction that is strictly nearer to the example than any is to an
     image of the gallery. Nothing is matched on the truth first. Its chance is at most 1 / (peers + 1), and without
     leakage the difference of in and out has mean 0.
 
@@ -168,13 +168,13 @@ def condition(case: Case, federation: Federation) -> dict[str, float]:
     import torch
     from torch.func import functional_call
 
-    from fedmem.training.largest_margin import margins, unexplained
+    from fedmem.training.largest_margin import margins, unexplained_share
 
     model, names = case.target.model, [measure.name for measure in WEIGHTS[:3]]
     weights = {name: value.detach().double() for name, value in case.target.params.items()}
     inputs = torch.from_numpy(np.asarray(federation.store.inputs[case.rows], np.float64))
     labels = torch.from_numpy(federation.store.labels[case.rows])
-    residual = unexplained(model, weights, inputs, labels)
+    residual = unexplained_share(model, weights, inputs, labels)
     if math.isnan(residual):
         return dict.fromkeys(names, math.nan)
     leaves = {name: value.requires_grad_() for name, value in weights.items()}
@@ -197,5 +197,5 @@ def candidate_spread(inputs: FloatArray) -> float:
         return math.nan
     flat = inputs.reshape(len(inputs), -1).astype(np.float64)
     squares = np.array([np.square(flat - row).mean(axis=1) for row in flat])
-    np.fill_diagonal(squares, math.inf)
+    squares[np.diag_indices_from(squares)] = math.inf
     return float(np.sqrt(squares.min(axis=1)).mean())

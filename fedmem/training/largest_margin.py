@@ -61,7 +61,7 @@ def margin_gradient(
     return torch.cat([part.flatten() for part in parts])
 
 
-def unexplained(model: nn.Module, weights: Params, inputs: Tensor, labels: Tensor) -> float:
+def unexplained_share(model: nn.Module, weights: Params, inputs: Tensor, labels: Tensor) -> float:
     """min over lambda >= 0 of `|theta - sum_i lambda_i grad Phi_i(x_i)| / |theta|`, in 0..1, with Phi of `margins`.
 
     It is solved by non-negative least squares, in float64. It is 1 without rows. It is NaN where weights are zero or
@@ -69,7 +69,7 @@ def unexplained(model: nn.Module, weights: Params, inputs: Tensor, labels: Tenso
 
     >>> model = nn.Linear(2, 2, bias=False)
     >>> weights = {"weight": torch.tensor([[-3.0, -4.0], [3.0, 4.0]])}
-    >>> unexplained(model, weights, torch.tensor([[0.3, 0.4]]), torch.tensor([1])) < 1e-6
+    >>> unexplained_share(model, weights, torch.tensor([[0.3, 0.4]]), torch.tensor([1])) < 1e-6
     True
     """
     from scipy.optimize import nnls

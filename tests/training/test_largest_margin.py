@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedmem.models.mlp import MLP
-from fedmem.training.largest_margin import margin_gradient, margins, unexplained
+from fedmem.training.largest_margin import margin_gradient, margins, unexplained_share
 
 
 def test_the_sigmoid_is_in_backward_passes_alone() -> None:
@@ -50,33 +50,33 @@ def rows_and_weights() -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor, tor
 def test_rows_of_a_combination_explain_it() -> None:
     model, inputs, labels, weight = rows_and_weights()
     torch.testing.assert_close(weight, torch.tensor([[-2.0, 0.5, 0.0], [2.0, -0.5, 0.0]], dtype=torch.float64))
-    assert unexplained(model, {"weight": weight}, inputs, labels) < 1e-12
+    assert unexplained_share(model, {"weight": weight}, inputs, labels) < 1e-12
     # one row of two is missing: what is left has the length 0.5 of sqrt(2² + 0.5²)
-    rest = unexplained(model, {"weight": weight}, inputs[:1], labels[:1])
+    rest = unexplained_share(model, {"weight": weight}, inputs[:1], labels[:1])
     assert rest == pytest.approx(0.5 / math.hypot(2, 0.5))
 
 
 def test_multipliers_of_rows_are_not_negative() -> None:
     model, inputs, labels, weight = rows_and_weights()
-    assert unexplained(model, {"weight": -weight}, inputs, labels) == pytest.approx(1.0)
-    assert unexplained(model, {"weight": weight}, inputs, 1 - labels) == pytest.approx(1.0)
+    assert unexplained_share(model, {"weight": -weight}, inputs, labels) == pytest.approx(1.0)
+    assert unexplained_share(model, {"weight": weight}, inputs, 1 - labels) == pytest.approx(1.0)
 
 
 def test_without_rows_nothing_is_explained() -> None:
     model, inputs, labels, weight = rows_and_weights()
-    assert unexplained(model, {"weight": weight}, inputs[:0], labels[:0]) == 1.0
+    assert unexplained_share(model, {"weight": weight}, inputs[:0], labels[:0]) == 1.0
 
 
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
 def test_weights_without_a_direction_have_no_residual(value: float) -> None:
     model, inputs, labels, weight = rows_and_weights()
-    assert math.isnan(unexplained(model, {"weight": torch.full_like(weight, value)}, inputs, labels))
+    assert math.isnan(unexplained_share(model, {"weight": torch.full_like(weight, value)}, inputs, labels))
 
 
 def test_gradients_that_are_not_finite_have_no_residual() -> None:
     model = MLP(hidden=(2,)).build((2,), 2)
     weights = {name: torch.ones_like(value) for name, value in model.named_parameters()}
-    assert math.isnan(unexplained(model, weights, torch.full((1, 2), math.inf), torch.tensor([1])))
+    assert math.isnan(unexplained_share(model, weights, torch.full((1, 2), math.inf), torch.tensor([1])))
 
 
 def test_a_residual_that_is_not_solved_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_a_residual_that_is_not_solved_is_unknown(monkeypatch: pytest.MonkeyPatc
 
     model, inputs, labels, weight = rows_and_weights()
     monkeypatch.setattr("scipy.optimize.nnls", gives_up)
-    assert math.isnan(unexplained(model, {"weight": weight}, inputs, labels))
+    assert math.isnan(unexplained_share(model, {"weight": weight}, inputs, labels))
 
 
 def test_margins_of_ties_and_of_wrong_rows() -> None:
