@@ -14,11 +14,14 @@ from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Label, Labels, Level, Reading
 from fedmem.estimation.shadow_runs import identify, reconstruct
-from fedmem.estimation.statistics import clopper_pearson, student_mean
+from fedmem.estimation.statistics import clopper_pearson
 from fedmem.estimation.update_evidence import count_clients, first_of_coin_rows, stored_columns, stored_rounds
 from fedmem.seeding import stream
 
 _START = "weight_feature.projection."
+
+OVER = ("mean", "best")
+"""The guesses without the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +37,13 @@ class ShadowFederations:
     - `shadow_identified.null`: 1/m.
     - `shadow_identified.bound`: the largest share that any attack can reach under the guarantee of the scenario, from
       `fedmem.privacy.identification_bounds`. It has no row where nothing adds noise.
-    - `shadow_gain`: PSNR of a reconstruction of the row minus that of the best guess without the model, in dB. Ridge
-      regression is trained on runs with other candidates, so no shadow run has the row. The guesses are the mean of
-      shadow rows, and the shadow row that is nearest to the truth. As the latter knows the truth, the gain without
-      leakage is at most 0. n counts candidates,
-      whose runs are averaged first. The interval is Student's (95 %). It has
-      no row with fewer than four candidates, nor for texts.
+    - `shadow_gain`: PSNR of a reconstruction of the row minus that of a guess without the model, in dB. Ridge
+      regression is trained on runs with other candidates, so no shadow run has the row. With `over` = `mean` the guess
+      is the mean of shadow rows. Models that are all equal have a gain of 0 over it, and noise one of about 0 or less.
+      With `over` = `best` it is the better of that mean and the shadow row that is nearest to the truth. As this guess
+      knows the truth, the gain over it is below 0 without leakage. n counts candidates, whose runs are averaged first.
+      The interval (95 %) is by a jackknife over candidates, since all guesses depend on the same other candidates. It
+      has no row with fewer than four candidates, nor for texts.
 
     Places: the message of the victim, and at level `global` the aggregate. `seen` = `another` is the control: the
     message of one other client, which has not seen the row. After the first round that client began with an aggregate,
@@ -72,7 +76,7 @@ class ShadowFederations:
         Measure(
             name="shadow_gain",
             title="Gain of reconstructions by shadow federations",
-            means="PSNR of a row reconstructed from the model minus that of the best guess without the model, in dB.",
+            means="PSNR of a row reconstructed from the model minus that of a guess without the model, in dB.",
             is_not="It is no distance: a gain above 0 may still be far from the row.",
             direction="higher is worse",
             unit="dB",
@@ -85,6 +89,12 @@ class ShadowFederations:
             "text",
             "whose model the attack reads",
             (("owner", "the victim"), ("another", "one other client, as a control"), ("aggregate", "the aggregate")),
+        ),
+        Label(
+            "over",
+            "text",
+            "the guess without the model",
+            (("mean", "the mean of other rows"), ("best", "the better of the mean and the nearest other row")),
         ),
     )
     min_runs: ClassVar[int] = 8
@@ -139,16 +149,13 @@ class ShadowFederations:
             yield Reading(metric="shadow_identified.null", value=1 / m, n=len(right), labels=labels)
         if m >= 4 and np.issubdtype(inputs.dtype, np.floating):
             truth = inputs.reshape(m, -1).astype(np.float64)
-            errors, prior, _ = reconstruct(features, classes, truth, self.folds, stream(0, "folds of shadow rows"))
-            yield _gain(errors, prior, classes, labels)
-
-
-def _gain(errors: FloatArray, prior: FloatArray, classes: IntArray, labels: Labels) -> Reading:
-    """The mean over candidates, in dB; an exact guess counts as an error of 1e-12 of the prior's."""
-    is_known = prior > 0
-    gains = -10 * np.log10(np.maximum(errors[is_known] / prior[is_known], 1e-12))
-    names, place = np.unique(classes[is_known], return_inverse=True)
-    means = np.bincount(place, weights=gains, minlength=len(names)) / np.bincount(place, minlength=len(names))
-    low, high = student_mean(means)
-    value = float(means.mean()) if len(means) else np.nan
-    return Reading(metric="shadow_gain", value=value, low=low, high=high, n=len(means), labels=labels)
+            gains = reconstruct(features, classes, truth, self.folds, stream(0, "folds of shadow rows"))
+            for name, column, of_rows in zip(OVER, (0, 1), (gains.over_mean, gains.over_best), strict=True):
+                yield Reading(
+                    metric="shadow_gain",
+                    value=gains.mean[column],
+                    low=gains.interval[column][0],
+                    high=gains.interval[column][1],
+                    n=int(np.isfinite(of_rows).sum()),
+                    labels=labels.plus(over=name),
+                )
