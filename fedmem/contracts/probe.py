@@ -188,7 +188,7 @@ class ProbeDeclaration(Needs):
         compares_clients: Whether it compares runs with and without a client, which need `leave_out`.
         needs_triggers: Whether it reads rows with a trigger. It is refused where no injection has one.
         needs_replacements: Whether it reads the places of out examples, which replacement rows take. It is refused with
-            `exclusion: remove`.
+            `exclusion: remove`, and without audit examples.
         needs_base_rows: Whether it reads base rows of every client. It is refused where one has none.
         reads_numbers: Whether it reads or moves inputs as numbers, so that texts are refused.
         draws_noise_again: Whether it recomputes aggregates without the noise of the server, which it does not know. A

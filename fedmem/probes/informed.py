@@ -137,8 +137,8 @@ class Informed:
     Guarantees: nothing is changed; the choice of examples does not depend on coins; the readings of a run do not depend
     on other runs. Cost: `candidates` times `repeats` plus `shadows` local trainings for each example.
 
-    Refused for texts, without replacement rows (`exclusion: remove`), and at level `global` under a strategy that adds
-    noise.
+    Refused for texts, without audit examples, without replacement rows (`exclusion: remove`), and where an example is
+    in in every run. At level `global` also under a strategy that adds noise.
 
     >>> Informed(candidates=4, shadows=10, max_examples=1).replays_per_client(3)
     14

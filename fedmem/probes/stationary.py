@@ -126,7 +126,8 @@ class Stationary:
     Guarantees: nothing is changed; deterministic; the readings of a run do not depend on other runs. Cost: two
     gradients over the rows of the client, or of the federation, for each example.
 
-    Refused for texts, and without replacement rows (`exclusion: remove`).
+    Refused for texts, without audit examples, without replacement rows (`exclusion: remove`), and where an example is
+    in in every run.
 
     >>> from fedmem.attacks.linear_layer import LinearLayer
     >>> Stationary(attack=LinearLayer()).levels

@@ -16,10 +16,18 @@ from fedmem.scenario.observing import Observe
 from fedmem.wording import choices
 
 
-def _replacements_read(probes: Sequence[Probe], exclusion: str) -> Iterator[Problem]:
-    """Probes that read the places of out examples need replacement rows there."""
-    for position, probe in enumerate(probes if exclusion == "remove" else ()):
-        if probe_declaration(probe).needs_replacements:
+def _replacements_read(probes: Sequence[Probe], exclusion: str, injections: Sequence[Injection]) -> Iterator[Problem]:
+    """Probes that read the places of out examples need audit examples, and replacement rows there."""
+    for position, probe in enumerate(probes):
+        if not probe_declaration(probe).needs_replacements:
+            continue
+        if not injections:
+            yield Problem(
+                path=f"probes[{position}]",
+                message=f"{kind_of(probe)} guesses audit examples, but there are none. Write an injection, such as "
+                "injections: [{kind: typical}], or leave this probe out",
+            )
+        elif exclusion == "remove":
             yield Problem(
                 path=f"probes[{position}]",
                 message=f"{kind_of(probe)} compares with examples that are out, whose places replacement rows take, "

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 
+from fedmem.injections.typical import Typical
 from tests.scenario.declared_helpers import refusal
 from tests.tiny import TINY
 
@@ -24,6 +26,28 @@ def test_places_of_out_examples_need_replacement_rows(probe: dict[str, Any]) -> 
     assert "Write exclusion: replace, or leave" in message
     assert not refusal(**changes)
     assert not refusal(probes=[{"kind": "utility"}], exclusion="remove")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlwaysIn(Typical):
+    """Examples that no coin decides about."""
+
+    coins: ClassVar[bool | None] = False
+
+
+@pytest.mark.parametrize("probe", GUESSES)
+def test_examples_that_are_always_in_have_no_control(probe: dict[str, Any]) -> None:
+    changes: dict[str, Any] = {"probes": [probe], "client": {"kind": "sgd", "lr": 0.1, "steps": 1, "batch_size": 8}}
+    certain = {"kind": "tests.scenario.test_check_probes:AlwaysIn"}
+    ((path, message),) = refusal(**changes, injections=[{"kind": "typical"}, certain])
+    assert path == "injections[1].coins"
+    assert f"the probe {probe['kind']} compares with examples that are out at random" in message
+    assert "in in every run. Write coins: true and several runs, or leave the probe out" in message
+    ((path, message),) = refusal(**changes, injections=[])
+    assert path == "probes[0]"
+    assert message.startswith(f"{probe['kind']} guesses audit examples, but there are none. Write an injection")
+    found = dict(refusal(**changes, coins={"law": "one_of"}, exclusion="remove"))
+    assert "not random inclusion by one_of" in found["probes[0]"] or "exclusion: replace" in found["probes[0]"]
 
 
 def test_unknown_noise_is_refused_at_the_aggregate_alone() -> None:
