@@ -188,7 +188,8 @@ class Estimate:
     from `per_example_n` runs. `per_example_p` is the exact one-sided p of no memorisation of each
     (`single_examples.p_of_few`), where kinds have few examples. `p` is the p-value of no memorisation under `redeals`
     deals of the coins (`randomisation`); NaN where it is not computed. With `signed` effects of both signs are summed
-    and cancel, so that the value has no retention.
+    and cancel, so that the value has no retention. With `is_share` the value is a share of cases. Where it is 0 or 1,
+    its interval is then Wilson's, with as many trials as there are clusters.
     """
 
     metric: str
@@ -208,6 +209,7 @@ class Estimate:
     per_example_n: IntArray | None = None
     per_example_p: FloatArray | None = None
     signed: bool = False
+    is_share: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -63,6 +64,18 @@ def influence_of(values: FloatArray, cells: Cells) -> Influence:
         share = np.where(counted, 1.0 / np.maximum(size, 1), 0.0) / n
         pairs += sign * share * np.where(counted, values - _mean(values, cell), 0.0) * widening(size, runs)
     return Influence(examples=spread(each), cells=pairs)
+
+
+def without_negative_covariance(parts: Influence) -> Influence:
+    """The same contributions, without those of pairs where these lower the variance below that of examples.
+
+    V_runs − V_pairs estimates the covariance of examples in one run, and with few runs it is often negative by chance.
+    A run that makes two examples differ in opposite ways is not expected. Then the variance is that of examples.
+    """
+    by_run, by_pair = float(np.square(parts.cells.sum(axis=1)).sum()), float(np.square(parts.cells).sum())
+    if by_run >= by_pair or float(np.square(parts.examples).sum()) <= 1e-12 * by_pair:
+        return parts
+    return replace(parts, cells=np.zeros_like(parts.cells))
 
 
 def spread(each: FloatArray) -> FloatArray:

@@ -70,6 +70,7 @@ from fedmem.estimation.quantities import place_of, with_quantities
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.refusals import require_readable
 from fedmem.estimation.signal_means import SignalMeans, with_signals
+from fedmem.estimation.statistics import wilson
 from fedmem.estimation.two_way import combine, half_width, interval, ratio_interval
 from fedmem.estimation.views import views
 from fedmem.guards.guarding import Guard
@@ -271,7 +272,7 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
     """The kinds, and in the summary their nulls, their p and the single examples."""
     for e in estimates:
         labels = _labels_with_place(view, e.labels)
-        low, high = interval(e.value, e.influence, count_clusters(view, e), e.bounds)
+        low, high = interval_of(view, e)
         reading = Reading(metric=e.metric, value=e.value, low=low, high=high, n=e.n, subject=e.kind, labels=labels)
         yield _row(view.round, view.level, source, reading)
         if view.round is not None:
@@ -298,6 +299,15 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
                 runs = int((~np.isnan(view.margin[:, :, example])).any(1).sum())
                 of_one = Reading(metric=f"{e.metric}.p", value=value, n=runs, subject=str(example), labels=labels)
                 yield _row(view.round, view.level, source, of_one)
+
+
+def interval_of(view: View, e: Estimate) -> tuple[float, float]:
+    """The interval of an estimate; of a share that is 0 or 1, Wilson's with a trial for each cluster."""
+    clusters = count_clusters(view, e)
+    if e.is_share and min(abs(e.value), abs(1.0 - e.value)) < 1e-12:
+        low, high = wilson(round(e.value) * clusters, clusters)
+        return float(low), float(high)
+    return interval(e.value, e.influence, clusters, e.bounds)
 
 
 def count_clusters(view: View, e: Estimate) -> int:

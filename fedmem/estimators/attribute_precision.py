@@ -51,9 +51,11 @@ class AttributePrecision:
     - `attribute_precision_gain`: their difference, null 0. p in the summary is from coins that are dealt again, with a
       new selection for each deal.
 
-    Intervals are over runs and examples, with the selection as it is. They are too narrow where few guesses are
-    selected. In a simulation with 38 on each side, 86 % contained the true precision, which was 0.94. Here n counts the
-    examples that are selected in some run. Pairs without a value, as of a diverged model, do not count.
+    Intervals are over runs and examples, with the selection as it is. Where all selected guesses are right, or none is,
+    a precision has Wilson's interval. Its trials are the runs, or the selected examples if these are fewer. A gain of 0
+    between two such sides has no interval. In simulations, at least 95 % of the intervals contained the true precision.
+    Here n counts the examples that are selected in some run. Pairs without a value, as of a diverged model, do not
+    count.
 
     Fields:
         top: The share of guesses that are selected, at least one of them.
@@ -131,6 +133,7 @@ class AttributePrecision:
                 p=p if measure is gain else math.nan,
                 redeals=redeals if measure is gain else 0,
                 signed=True,
+                is_share=measure is plain,
             )
             for measure, statistic, value, counted in parts
         ]

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
-from fedmem.contracts.estimator import CoinPermutations
-from fedmem.estimation.cells import contrast, influence_of, interaction, p_of_interaction
+from fedmem.contracts.estimator import CoinPermutations, Influence
+from fedmem.estimation.cells import (
+    contrast,
+    influence_of,
+    interaction,
+    p_of_interaction,
+    spread,
+    without_negative_covariance,
+)
 from fedmem.estimation.randomisation import two_sided
-from fedmem.estimation.two_way import interval, of_difference
+from fedmem.estimation.two_way import interval, of_difference, variance
 from tests.banks import coins
 
 
@@ -123,3 +130,16 @@ def test_p_is_that_of_residuals_that_are_dealt_again() -> None:
         assert p_of_interaction(values, t, deals) == pytest.approx(expected)
         differs.append(expected != narrow)
     assert sum(differs) >= 3
+
+
+def test_a_negative_covariance_does_not_lower_a_variance() -> None:
+    """Examples that differ in opposite ways in each run have the variance of examples, and others that of both."""
+    rng = np.random.default_rng(6)
+    examples, noise = spread(rng.normal(size=6)), rng.normal(size=(8, 6)) / 50
+    together = Influence(examples=examples, cells=noise + rng.normal(size=(8, 1)) / 50)
+    apart = Influence(examples=examples, cells=noise - noise.mean(axis=1, keepdims=True))
+    assert without_negative_covariance(together) is together
+    assert variance(together) > np.square(examples).sum() > variance(apart)
+    assert variance(without_negative_covariance(apart)) == pytest.approx(np.square(examples).sum())
+    alike = Influence(examples=np.zeros(6), cells=apart.cells)
+    assert without_negative_covariance(alike) is alike, "nothing else would be left"

@@ -12,6 +12,8 @@ import pytest
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Estimate
 from fedmem.errors import FedmemError
+from fedmem.estimation.estimates import interval_of
+from fedmem.estimation.statistics import wilson
 from fedmem.estimators.attribute_precision import AttributePrecision, precision_gap, surest
 from tests.banks import coins, make_view
 from tests.tiny import tiny
@@ -165,3 +167,37 @@ def test_runs_without_the_owner_do_not_count() -> None:
     assert [one.value for one in found] == [1.0, 1.0]
     assert all(not one.influence.cells[~is_there].any() for one in found)
     assert AttributePrecision(top=1.0).estimate(view)[0].value == 1.0
+
+
+@pytest.mark.parametrize("example", [0.0, 0.8])
+def test_intervals_cover_a_precision_near_one(example: float) -> None:
+    """38 guesses are selected on each side. A share `example` of the variance is that of the example in all runs."""
+    truth = 0.9348  # the mean of Φ(.5 + .6 c) over the tenth of standard normal c that is largest
+    rng, covered, at_one = np.random.default_rng(9), [], 0
+    for _ in range(120):
+        own, rest = np.sqrt([example, 1 - example])
+        confidence, latent = own * rng.normal(size=(2, 1, 96)) + rest * rng.normal(size=(2, RUNS, 96))
+        right = (0.5 + 0.6 * confidence + latent > 0).astype(np.float64)
+        view = make_view(np.zeros((RUNS, 96)), coins(RUNS, 96, rng))
+        signals = {"attribute_weighted": right[:, None], "attribute_confidence.weighted": confidence[:, None]}
+        view = replace(view, signals=signals)
+        for e in AttributePrecision().estimate(view)[:2]:
+            low, high = interval_of(view, e)
+            covered.append(low <= truth <= high)
+            at_one += e.value == 1.0
+            assert e.value < 1.0 or low < high == 1.0
+    assert at_one > 10
+    assert np.mean(covered) >= 0.93
+
+
+def test_a_precision_of_one_has_an_interval_and_a_gain_has_none() -> None:
+    is_in = coins(RUNS, EXAMPLES, np.random.default_rng(10))
+    view = make_view(np.zeros((RUNS, EXAMPLES)), is_in)
+    ones = np.ones((RUNS, 1, EXAMPLES))
+    view = replace(view, signals={"attribute_weighted": ones, "attribute_confidence.weighted": ones})
+    inside, outside, gain = AttributePrecision().estimate(view)
+    expected = tuple(float(end) for end in wilson(RUNS, RUNS))
+    assert interval_of(view, inside) == interval_of(view, outside) == expected
+    assert np.isnan(interval_of(view, gain)).all()
+    wrong = replace(view, signals={"attribute_weighted": 0 * ones, "attribute_confidence.weighted": ones})
+    assert interval_of(wrong, AttributePrecision().estimate(wrong)[0])[0] == 0.0

@@ -10,8 +10,10 @@ import pytest
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Estimate, View
+from fedmem.estimation.estimates import interval_of
 from fedmem.estimation.statistics import mean
 from fedmem.estimation.two_way import interval
+from fedmem.estimators import poisoning
 from fedmem.estimators.poisoning import Poisoning
 from tests.banks import coins, make_view
 from tests.estimators.estimators_helpers import by_key
@@ -180,3 +182,27 @@ def test_deviations_of_an_area_are_widened_by_their_number() -> None:
             if n > 1:
                 expected[side] = (share - won.mean()) / n / N * n / (n - 1) * np.sqrt((runs - 1) / runs)
         np.testing.assert_allclose(cells[:, j], expected, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_intervals_of_20_targets_and_16_runs_cover(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any effect, and with variation of runs and targets. Negative covariances by chance would narrow them."""
+
+    def coverage() -> dict[str, float]:
+        rng, covered = np.random.default_rng(5), dict[str, list[bool]]()
+        for _ in range(150):
+            is_in = coins(16, 40, rng)
+            margin = rng.normal(size=is_in.shape) + 0.5 * rng.normal(size=(16, 1)) + 0.5 * rng.normal(size=40)
+            view = make_view(margin, is_in, kind=["typical"] * 20 + ["privacy_poison"] * 20, draws=2)
+            aims = np.concatenate([np.full(20, -1), np.arange(20)])
+            view = replace(view, audit=replace(view.audit, aims_at=aims))
+            for e in Poisoning().estimate(view):
+                low, high = interval_of(view, e)
+                covered.setdefault(f"{e.metric} {e.labels.text('statistic')}", []).append(low <= e.null <= high)
+        return {name: float(np.mean(rows)) for name, rows in covered.items()}
+
+    shares = coverage()
+    assert len(shares) == 10
+    assert {name: share for name, share in shares.items() if share < 0.93} == {}
+    monkeypatch.setattr(poisoning, "without_negative_covariance", lambda parts: parts)
+    assert np.mean(list(coverage().values())) < np.mean(list(shares.values())) - 0.01
