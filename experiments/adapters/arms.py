@@ -95,3 +95,13 @@ class Arm:
         changes = [*self.changes(public), f"seed={seed}", f"client.lr={rate}", *settings]
         folder = fedmem.run(fedmem.load_scenario(HERE / TASKS[self.task], changes), out=out)
         return fedmem.read(folder), read_bank(folder)
+
+
+def arms() -> list[Arm]:
+    """All arms."""
+    return [
+        Arm(task=task, trained=trained, where=where)
+        for task in TASKS
+        for where in (FEDERATED, CENTRAL)
+        for trained in CHOSEN[task][where]
+    ]

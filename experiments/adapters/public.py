@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import fedmem
 from experiments.adapters.image_network import HIDDEN
 from fedmem.modalities.text.tokenizer import FILE
+from fedmem.results.folder import one_at_a_time
 from fedmem.results.read import Run
+from fedmem.scenario.scenario import Scenario
 
 HERE = Path(__file__).resolve().parent
 TOKENS = 384
 """Tokens of the vocabulary: 256 bytes, and the most frequent pairs of public text."""
+
+
+UNPRICED = (
+    "the pretraining on texts, whose tokenizer is made first, and the arms, which start from these networks. All of it "
+    "takes about 20 min of one core"
+)
+
+
+def public_of(task: str, out: Path) -> Path:
+    """What the arms of a task start from. The first process makes it, and others wait until it is there."""
+    with one_at_a_time(out / f".adapters_public_{task}.lock"):
+        return PUBLIC[task](out)
+
+
+def known_scenarios(task: str) -> list[Scenario]:
+    """The pretraining of the arms of a task, where it depends on nothing that is made first."""
+    return [_clothes()] if task == "classes" else []
 
 
 def public_model(out: Path, settings: Sequence[str] = ()) -> Path:
@@ -36,8 +55,16 @@ def public_model(out: Path, settings: Sequence[str] = ()) -> Path:
 
 def public_network(out: Path, settings: Sequence[str] = ()) -> Path:
     """The run of a network that is trained on images of clothes by the shipped scenario `pretrain`."""
+    return fedmem.run(_clothes(settings), out=out)
+
+
+PUBLIC: dict[str, Callable[[Path], Path]] = {"texts": public_model, "classes": public_network}
+"""What makes the network that the arms of a task start from."""
+
+
+def _clothes(settings: Sequence[str] = ()) -> Scenario:
     file = HERE.parents[1] / "scenarios" / "pretrain.yaml"
-    return fedmem.run(fedmem.load_scenario(file, [f"model={{kind: mlp, hidden: {list(HIDDEN)}}}", *settings]), out=out)
+    return fedmem.load_scenario(file, [f"model={{kind: mlp, hidden: {list(HIDDEN)}}}", *settings])
 
 
 def _write_tokenizer(dataset: Any, folder: Path) -> None:

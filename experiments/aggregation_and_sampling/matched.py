@@ -1,15 +1,13 @@
 """Which strategies memorise less than FedAvg that stops where it is as accurate?
 
-    python experiments/aggregation_and_sampling/matched.py --jobs 2
-
 Each strategy is compared with FedAvg after the same number of rounds. It is also compared with FedAvg that stops at the
 first round at which it is as accurate on the test set. Seeds, quantities and the rule for the stopping round were
-fixed before the first training. Finished banks in `--out` are not trained again. It writes `matched.csv`.
+fixed before the first training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +18,13 @@ from experiments.aggregation_and_sampling.analysis import compare_matched, stopp
 from experiments.aggregation_and_sampling.run import DATA, SAMPLERS, STRATEGIES
 from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import Run
-from fedmem.studies.experiment import command_line, write_results
+from fedmem.scenario.scenario import Scenario
+from fedmem.studies.study import Study
 
 HERE = Path(__file__).resolve().parent
 FEDAVG = STRATEGIES[0]
 COMPARED = ("fedmedian", "krum", "norm_clipping", "trimmed_mean", "fedexp")
 """Kinds that are compared, in the order of training."""
-
-SEEDS = range(5, 10)
-"""None of them is in run.py: what was seen there does not enter here."""
 
 CURVE = ["observe={every: 1, levels: [global]}", "references=20", "estimators=[]"]
 """FedAvg once more, to read its accuracy in each round and nothing else."""
@@ -36,53 +32,43 @@ CURVE = ["observe={every: 1, levels: [global]}", "references=20", "estimators=[]
 MEASURES = ("exposure", "memorisation", "auc", "test_accuracy")
 
 
-def main() -> None:
-    """Train what is missing and write the table."""
-    parser = command_line(str(__doc__), HERE, seeds=SEEDS, jobs=None)
-    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--strategies", nargs="+", choices=COMPARED, default=list(COMPARED))
-    arguments = parser.parse_args()
-    strategies = [
-        strategy for kind in arguments.strategies for strategy in STRATEGIES if strategy.startswith(f"{{kind: {kind}")
-    ]
-    trained = Trained(seeds=arguments.seeds, changes=arguments.set, out=arguments.out, jobs=arguments.jobs)
-    table = compare_matched(pd.concat([trained.of(data, strategies) for data in arguments.data], ignore_index=True))
-    write_results(arguments.results, {"matched": table}, [], digits=5)
+def strategies() -> list[str]:
+    """The strategies that are compared with FedAvg."""
+    return [strategy for kind in COMPARED for strategy in STRATEGIES if strategy.startswith(f"{{kind: {kind}")]
 
 
-class Trained:
-    """Banks of FedAvg and of the strategies, trained where they are missing."""
+def scenarios(data: str, seeds: Sequence[int], settings: Sequence[str]) -> list[Scenario]:
+    """FedAvg to its end, each strategy, and the curve of FedAvg; which rounds it stops at depends on them."""
+    arms = [*((strategy, ()) for strategy in (FEDAVG, *strategies())), (FEDAVG, CURVE)]
+    return [scenario_of(data, strategy, more, seed, settings) for strategy, more in arms for seed in seeds]
 
-    def __init__(self, *, seeds: Sequence[int], changes: Sequence[str], out: Path, jobs: int | None) -> None:
-        self.seeds, self.changes, self.out, self.jobs = list(seeds), list(changes), out, jobs
 
-    def of(self, data: str, strategies: Sequence[str]) -> pd.DataFrame:
-        """The values of all arms: FedAvg to its end, each strategy, and FedAvg stopped for each strategy."""
-        arms = {strategy: self.banks(data, strategy) for strategy in (FEDAVG, *strategies)}
-        curve = pd.concat([accuracies(run) for run in self.banks(data, FEDAVG, CURVE).values()], axis=1).mean(axis=1)
-        frames = []
-        for strategy, banks in arms.items():
-            frames += [values(run).assign(strategy=strategy, seed=seed, stop=0) for seed, run in banks.items()]
-            if strategy == FEDAVG:
-                continue
-            reached = pd.concat([accuracies(run) for run in banks.values()], axis=1).mean(axis=1).iloc[-1]
-            stop = stopping_round(curve, float(reached))
-            if stop is not None:
-                stopped = self.banks(data, FEDAVG, until(stop))
-                frames += [values(run).assign(strategy=strategy, seed=s, stop=stop) for s, run in stopped.items()]
-        return pd.concat(frames, ignore_index=True).assign(data=data)
+def scenario_of(data: str, strategy: str, more: Sequence[str], seed: int, settings: Sequence[str]) -> Scenario:
+    """The bank of a strategy with more changes."""
+    changes = [*DATA[data], f"strategy={strategy}", f"sampler={SAMPLERS[0]}", *more, *settings, f"seed={seed}"]
+    return fedmem.load_scenario(HERE / "matched.yaml", changes)
 
-    def banks(self, data: str, strategy: str, more: Sequence[str] = ()) -> dict[int, Run]:
+
+def cell(data: str, seeds: Sequence[int], out: Path, settings: Sequence[str]) -> pd.DataFrame:
+    """The values of all arms: FedAvg to its end, each strategy, and FedAvg stopped for each strategy."""
+
+    def banks(strategy: str, more: Sequence[str] = ()) -> dict[int, Run]:
         """Seed -> the finished bank of this strategy."""
-        from fedmem.execution.many_scenarios import run_all
+        found = {seed: scenario_of(data, strategy, more, seed, settings) for seed in seeds}
+        return {seed: fedmem.read(fedmem.run(scenario, out=out)) for seed, scenario in found.items()}
 
-        overrides = [*DATA[data], f"strategy={strategy}", f"sampler={SAMPLERS[0]}", *more, *self.changes]
-        scenarios = [fedmem.load_scenario(HERE / "matched.yaml", [*overrides, f"seed={seed}"]) for seed in self.seeds]
-        outcomes = run_all(scenarios, out=self.out, jobs=self.jobs)
-        if failed := [str(outcome.error) for outcome in outcomes if outcome.error is not None]:
-            raise SystemExit(f"{data}, {strategy}: {failed[0]}")
-        print(f"{data}, {strategy}{', ' * bool(more)}{' '.join(more)}: done", flush=True)
-        return {seed: fedmem.read(outcome.folder) for seed, outcome in zip(self.seeds, outcomes, strict=True)}
+    arms = {strategy: banks(strategy) for strategy in (FEDAVG, *strategies())}
+    curve = mean_accuracies(banks(FEDAVG, CURVE))
+    frames = []
+    for strategy, trained in arms.items():
+        frames += [values(run).assign(strategy=strategy, seed=seed, stop=0) for seed, run in trained.items()]
+        if strategy == FEDAVG:
+            continue
+        stop = stopping_round(curve, float(mean_accuracies(trained).iloc[-1]))
+        if stop is not None:
+            stopped = banks(FEDAVG, until(stop))
+            frames += [values(run).assign(strategy=strategy, seed=s, stop=stop) for s, run in stopped.items()]
+    return pd.concat(frames, ignore_index=True).assign(data=data)
 
 
 def until(stop: int) -> list[str]:
@@ -91,13 +77,16 @@ def until(stop: int) -> list[str]:
     return [f"rounds={stop}", f"observe.rounds={rounds}"]
 
 
-def accuracies(run: Run) -> pd.Series:
-    """Test accuracy of the aggregate by observed round from 1 on, the mean over the runs of a bank."""
-    rows = run.measurements
-    rows = rows[
-        (rows.metric == "test_accuracy") & (rows.level == "global") & (rows.scope == "round") & (rows["round"] >= 1)
-    ]
-    return rows.set_index("round").value.sort_index()
+def mean_accuracies(banks: Mapping[int, Run]) -> pd.Series:
+    """Test accuracy of the aggregate by observed round from 1 on, the mean over the runs of a bank and over seeds."""
+    frames = []
+    for run in banks.values():
+        rows = run.measurements
+        rows = rows[
+            (rows.metric == "test_accuracy") & (rows.level == "global") & (rows.scope == "round") & (rows["round"] >= 1)
+        ]
+        frames.append(rows.set_index("round").value.sort_index())
+    return pd.concat(frames, axis=1).mean(axis=1)
 
 
 def values(run: Run) -> pd.DataFrame:
@@ -117,5 +106,14 @@ def values(run: Run) -> pd.DataFrame:
     return pd.DataFrame(table_rows)
 
 
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    question=str(__doc__).splitlines()[0],
+    seeds=range(5, 10),  # none of them is in run.py: what was seen there does not enter here
+    cells=lambda seeds: [(data, tuple(seeds)) for data in DATA],
+    work=cell,
+    scenarios=scenarios,
+    tables=lambda frames: {"matched": compare_matched(pd.concat(frames, ignore_index=True))},
+    digits=5,
+    shown="",
+    unpriced="FedAvg that stops where it is as accurate as each strategy, which follows from the accuracies",
+)

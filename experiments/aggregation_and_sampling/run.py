@@ -1,25 +1,23 @@
-"""Which aggregation, and which sampling, lets a federation memorise less?
-
-    fedmem fetch mnist5k && fedmem fetch fashion_mnist
-    python experiments/aggregation_and_sampling/run.py --jobs 2
-
-Every strategy with every sampler, on three kinds of clients, with several seeds, a bank of 16 runs a cell. Finished
-cells lie in `--out` and are not trained twice, so that the command goes on where it was interrupted, with more seeds
-too. It writes `effects.csv`, `shares.csv`, `retention.csv`, `gates.csv` and `effects.png`.
-"""
+"""Which aggregation, and which sampling, lets a federation memorise less?"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 import fedmem
 from experiments.aggregation_and_sampling.analysis import effects, gates, shares
 from experiments.aggregation_and_sampling.figure import FIGURE
-from fedmem.studies.experiment import command_line, write_results
+from fedmem.errors import ScenarioError
+from fedmem.scenario.scenario import Scenario
+from fedmem.studies.compare import check_distinct_names
+from fedmem.studies.grid import cross_settings, settings_of
+from fedmem.studies.study import Study
 
-HERE = Path(__file__).resolve().parent
+FILE = Path(__file__).resolve().parent / "scenario.yaml"
 FASHION = "dataset={kind: fashion_mnist, rows: 2000, test: 500}"
 DATA = {
     # each client sees digits at its own slant, as people write them
@@ -47,67 +45,72 @@ SAMPLERS = [
     "{kind: atypical, size: 8}",
     "{kind: min_separation, size: 8, separation: 2}",
 ]
+VARY = {"strategy": tuple(STRATEGIES), "sampler": tuple(SAMPLERS)}
 REFERENCE = {"strategy": STRATEGIES[0], "sampler": SAMPLERS[0]}
 MEASURES = ["exposure", "memorisation", "auc", "test_accuracy"]
-
-
-def main() -> None:
-    """Train what is missing, then write the tables and the figure."""
-    parser = command_line(str(__doc__), HERE, seeds=5, jobs=None)
-    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--strategies", nargs="+", metavar="KIND", default=[], help="only these, and the reference")
-    parser.add_argument("--samplers", nargs="+", metavar="KIND", default=[], help="only these, and the reference")
-    arguments = parser.parse_args()
-    vary = {
-        "strategy": choose_settings(STRATEGIES, arguments.strategies),
-        "sampler": choose_settings(SAMPLERS, arguments.samplers),
-    }
-    values, retentions = [], []
-    for data in arguments.data:
-        comparison = fedmem.compare(
-            HERE / "scenario.yaml",
-            vary=vary,
-            seeds=range(arguments.seeds),
-            reference=REFERENCE,
-            measures=MEASURES,
-            overrides=[*DATA[data], *arguments.set],
-            out=arguments.out,
-            jobs=arguments.jobs,
-        )
-        if comparison.failures:
-            raise SystemExit(f"{data}: {comparison.failure_text}")
-        values.append(comparison.values.assign(data=data))
-        retentions.append(comparison.retention.assign(data=data))
-        print(f"{data}: done, {comparison.path}", flush=True)
-    table = pd.concat(values, ignore_index=True)
-    table = table[table.metric.isin(MEASURES) & table.level.isin(["local", "global"])]
-    differences = effects(table, REFERENCE)
-    clipping, atypical = (next(v for v in a if f"kind: {k}," in v) for a, k in GATED)
-    tables = {
-        "effects": differences,
-        "shares": shares(table),
-        "retention": pd.concat(retentions, ignore_index=True),
-        "gates": gates(table, REFERENCE, clipping, atypical),
-    }
-    write_results(arguments.results, tables, [FIGURE], digits=5)
-    print(tables["gates"].to_string(index=False))
-
-
 GATED = ((STRATEGIES, "norm_clipping"), (SAMPLERS, "atypical"))
 """Whose effect is known beforehand."""
 
 
-def choose_settings(settings: list[str], kinds: list[str]) -> list[str]:
-    """The settings of these kinds, after the reference; all of them where none is named.
+class Trained(NamedTuple):
+    """A cell whose banks are all there."""
 
-    Errors: ends the program where a kind is not among them.
-    """
-    kind_of = {setting: setting[1:-1].split(",")[0].removeprefix("kind: ") for setting in settings}
-    if unknown := set(kinds) - set(kind_of.values()):
-        kinds_text = ", ".join(dict.fromkeys(kind_of.values()))
-        raise SystemExit(f"no setting of {', '.join(sorted(unknown))}; choose from: {kinds_text}")
-    return [s for s in settings if s == settings[0] or not kinds or kind_of[s] in kinds]
+    data: str
+    seed: int
+    out: Path
+    settings: Sequence[str]
 
 
-if __name__ == "__main__":
-    main()
+def scenarios(data: str, seed: int, settings: Sequence[str]) -> list[Scenario]:
+    """Every strategy with every sampler, as `fedmem.compare` would run them."""
+    check_distinct_names(VARY, settings)
+    cells, problems = cross_settings(FILE, settings_of(VARY), [seed], [*DATA[data], *settings])
+    if problems:
+        raise ScenarioError(problems)
+    return [one.scenario for one in cells]
+
+
+def cell(data: str, seed: int, out: Path, settings: Sequence[str]) -> Trained:
+    """Train the banks of one data set and seed. `tables` compares them over seeds."""
+    for scenario in scenarios(data, seed, settings):
+        fedmem.run(scenario, out=out)
+    return Trained(data, seed, out, settings)
+
+
+def tables(results: list[Trained]) -> dict[str, pd.DataFrame]:
+    """Effects, shares of variation, retention, and gates."""
+    values, retentions = [], []
+    for data in dict.fromkeys(trained.data for trained in results):
+        comparison = fedmem.compare(
+            FILE,
+            vary=VARY,
+            seeds=[trained.seed for trained in results if trained.data == data],
+            reference=REFERENCE,
+            measures=MEASURES,
+            overrides=[*DATA[data], *results[0].settings],
+            out=results[0].out,
+            jobs=1,
+        )
+        values.append(comparison.values.assign(data=data))
+        retentions.append(comparison.retention.assign(data=data))
+    table = pd.concat(values, ignore_index=True)
+    table = table[table.metric.isin(MEASURES) & table.level.isin(["local", "global"])]
+    clipping, atypical = (next(v for v in a if f"kind: {k}," in v) for a, k in GATED)
+    return {
+        "effects": effects(table, REFERENCE),
+        "shares": shares(table),
+        "retention": pd.concat(retentions, ignore_index=True),
+        "gates": gates(table, REFERENCE, clipping, atypical),
+    }
+
+
+STUDY = Study(
+    question=str(__doc__),
+    seeds=range(5),
+    cells=lambda seeds: [(data, seed) for seed in seeds for data in DATA],
+    work=cell,
+    scenarios=scenarios,
+    tables=tables,
+    figures=[FIGURE],
+    digits=5,
+)

@@ -1,10 +1,4 @@
-"""Which approximation of influence ranks examples as retraining does, at which level, and at what cost?
-
-    python experiments/influence/run.py --jobs 2
-
-Finished federations lie in `--out` and are not trained twice, so that the command goes on where it was interrupted. It
-writes `results.csv`, `costs.csv`, `gates.csv` and `influence.png`; every number in README.md is a row of a table.
-"""
+"""Which approximation of influence ranks examples as retraining does, at which level, and at what cost?"""
 
 from __future__ import annotations
 
@@ -19,12 +13,9 @@ from experiments.influence.costs import costs
 from experiments.influence.figure import FIGURE
 from experiments.influence.gates import gates
 from fedmem.scenario.scenario import Scenario
-from fedmem.studies.experiment import cell_results, command_line, write_results
+from fedmem.studies.study import Study
 
 HERE = Path(__file__).resolve().parent
-
-SEEDS = (1, 2, 3, 4, 5, 6)
-"""The seeds of the tables; settings and claims were chosen on seed 0."""
 
 MODELS = {
     "logistic": ["model={kind: logistic}"],
@@ -34,31 +25,32 @@ MODELS = {
 """The settings of each network and solver, beside `scenario.yaml`."""
 
 
-def main() -> None:
-    """Train what is missing, then write the tables and the figure."""
-    parser = command_line(str(__doc__), HERE, seeds=SEEDS)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    arguments = parser.parse_args()
-    cells = [(model, seed) for seed in arguments.seeds for model in arguments.models]
-    values = pd.concat(cell_results(cell, cells, arguments), ignore_index=True)
-    tested = gates(values)
-    paid = pd.concat([costs(scenario(name, 0, arguments.set)).assign(model=name) for name in arguments.models])
-    tables = {"results": table(values), "costs": paid, "gates": tested}
-    write_results(arguments.results, tables, [FIGURE], digits=4)
-    print(tested.to_string(index=False))
+def scenarios(model: str, seed: int, settings: Sequence[str]) -> list[Scenario]:
+    """The federation of one network and seed."""
+    return [fedmem.load_scenario(HERE / "scenario.yaml", [f"seed={seed}", *MODELS[model], *settings])]
 
 
-def scenario(model: str, seed: int, settings: Sequence[str] = ()) -> Scenario:
-    """The scenario of one network and seed."""
-    return fedmem.load_scenario(HERE / "scenario.yaml", [f"seed={seed}", *MODELS[model], *settings])
+def cell(model: str, seed: int, out: Path, settings: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All values of one network and seed, and the costs of approximations for this network on the data of seed 0."""
+    (scenario,), (priced,) = scenarios(model, seed, settings), scenarios(model, 0, settings)
+    values = of_run(fedmem.run(scenario, out=out), seed)
+    return values.assign(model=model), costs(priced).assign(model=model)
 
 
-def cell(model: str, seed: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
-    """All values of one network and seed."""
-    values = of_run(fedmem.run(scenario(model, seed, settings), out=out), seed).assign(model=model)
-    print(f"{model}, seed {seed}: done", flush=True)
-    return values
+def tables(results: list[tuple[pd.DataFrame, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """The values over seeds, the costs, and the claims."""
+    values = pd.concat([value for value, _ in results], ignore_index=True)
+    # the same for all seeds
+    paid = pd.concat([cost for _, cost in results]).drop_duplicates(ignore_index=True)
+    return {"results": table(values), "costs": paid, "gates": gates(values)}
 
 
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    question=str(__doc__),
+    seeds=(1, 2, 3, 4, 5, 6),  # settings and claims were chosen on seed 0
+    cells=lambda seeds: [(model, seed) for seed in seeds for model in MODELS],
+    work=cell,
+    scenarios=scenarios,
+    tables=tables,
+    figures=[FIGURE],
+)

@@ -1,16 +1,4 @@
-"""Reconstruct examples, from one client's update up to the sum of a whole cohort.
-
-    python experiments/leakage_by_level/run.py --jobs 2
-
-Inverting Gradients (Geiping et al., 2020) attacks canaries, mislabelled and typical examples in three places. One is
-the message of the client that trains on them. The others are sums of 2, 5 and 10 clients, as secure aggregation would
-show, and the aggregate of all 12. Batches have 1, 4 and 16 examples, and clients take 1, 5 and 20 local steps. The
-rounds are the first, a middle and the last one. The data are digits and images of clothes. The models are an MLP and a
-small CNN.
-
-Finished federations lie in `--out` and are not trained twice, so the command goes on where it was interrupted. It
-writes `results.csv` and `leakage_by_level.png`; every number in README.md is a row of the former.
-"""
+"""Up to which level can examples be reconstructed, from one client's update to the sum of a whole cohort?"""
 
 from __future__ import annotations
 
@@ -24,7 +12,8 @@ import pandas as pd
 import fedmem
 from experiments.leakage_by_level.analysis import results
 from experiments.leakage_by_level.figure import FIGURE
-from fedmem.studies.experiment import cell_results, command_line, write_results
+from fedmem.scenario.scenario import Scenario
+from fedmem.studies.study import Study
 
 HERE = Path(__file__).resolve().parent
 DATA = {
@@ -58,40 +47,38 @@ class Cell(NamedTuple):
         return [DATA[self.data], MODELS[self.model], *client]
 
 
-def cells(data: Sequence[str], models: Sequence[str], batches: Sequence[int], steps: Sequence[int]) -> list[Cell]:
+def cells(seeds: Sequence[int]) -> list[Cell]:
     """Every batch and number of steps for the MLP; for the CNN, which is dear to attack, single steps of 4."""
     every = [
-        Cell(dataset, model, batch, count)
-        for model in models
-        for count in steps
-        for batch in batches
-        for dataset in data
-        if model == "mlp" or (count == 1 and batch == 4)
+        Cell(data, model, batch, steps)
+        for model in MODELS
+        for steps in STEPS
+        for batch in BATCHES
+        for data in DATA
+        if model == "mlp" or (steps == 1 and batch == 4)
     ]
     return sorted(every, key=lambda cell: cell.model != "mlp")
 
 
-def main() -> None:
-    """Train what is missing, then write the table and the figure."""
-    parser = command_line(str(__doc__), HERE, seeds=None)
-    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--batches", nargs="+", type=int, choices=BATCHES, default=list(BATCHES))
-    parser.add_argument("--steps", nargs="+", type=int, choices=STEPS, default=list(STEPS))
-    arguments = parser.parse_args()
-    cell_list = cells(arguments.data, arguments.models, arguments.batches, arguments.steps)
-    table = pd.concat(cell_results(one, [(cell,) for cell in cell_list], arguments), ignore_index=True)
-    write_results(arguments.results, {"results": table}, [FIGURE], digits=4)
+def scenarios(data: str, model: str, batch: int, steps: int, settings: Sequence[str]) -> list[Scenario]:
+    """One federation."""
+    return [fedmem.load_scenario(HERE / "scenario.yaml", [*Cell(data, model, batch, steps).settings, *settings])]
 
 
-def one(cell: Cell, out: Path, settings: Sequence[str]) -> pd.DataFrame:
+def work(data: str, model: str, batch: int, steps: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
     """The rows of one federation, trained if it has not been."""
-    scenario = fedmem.load_scenario(HERE / "scenario.yaml", [*cell.settings, *settings])
-    folder = fedmem.run(scenario, out=out)
-    print(f"{', '.join(map(str, cell))}: done", flush=True)
-    table = results(fedmem.read(folder), scenario.rounds)
-    return pd.DataFrame([cell] * len(table)).join(table)
+    (scenario,) = scenarios(data, model, batch, steps, settings)
+    table = results(fedmem.read(fedmem.run(scenario, out=out)), scenario.rounds)
+    return pd.DataFrame([Cell(data, model, batch, steps)] * len(table)).join(table)
 
 
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    question=str(__doc__),
+    seeds=(),
+    cells=cells,
+    work=work,
+    scenarios=scenarios,
+    tables=lambda frames: {"results": pd.concat(frames, ignore_index=True)},
+    figures=[FIGURE],
+    shown="",
+)

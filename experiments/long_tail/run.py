@@ -1,17 +1,4 @@
-"""The long tail in a federation: who is memorised, who is useful, and what removing the most memorised costs.
-
-    python experiments/long_tail/run.py --jobs 2
-
-After section 3.1 of the survey of Usynin, Knolle and Kaissis (2024), and Feldman and Zhang (2020). Every data set
-and seed has three parts:
-
-1. A bank in which most natural rows have a coin.
-2. A bank with a few natural and many injected examples.
-3. Federations trained again, with other seeds, without the natural rows that bank 1 found to be memorised most.
-
-Finished federations lie in `--out` and are not trained twice, so the command goes on where it was interrupted. It
-writes `results.csv` and `long_tail.png`; every number in README.md is a row of the former.
-"""
+"""Who is memorised in a federation's long tail, who is useful, and what does removing the most memorised cost?"""
 
 from __future__ import annotations
 
@@ -36,7 +23,8 @@ from fedmem.estimators.cross_influence import CrossInfluence
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.federation.build import build
 from fedmem.results.read import read_bank
-from fedmem.studies.experiment import cell_results, command_line, write_results
+from fedmem.scenario.scenario import Scenario
+from fedmem.studies.study import Study
 
 HERE = Path(__file__).resolve().parent
 DATA = {
@@ -50,24 +38,27 @@ INJECTED = """injections=[{kind: typical}, {kind: near_duplicate}, {kind: corrup
 SHARES = (0.1, 0.3)  # of the rows with a coin, removed in the third part
 
 
-def main() -> None:
-    """Train what is missing, then write the table and the figure."""
-    parser = command_line(str(__doc__), HERE, seeds=8)
-    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--draws", type=int, default=4, help="random removals, and federations behind every accuracy")
-    arguments = parser.parse_args()
-    cells = [(data, seed, arguments.draws) for seed in range(arguments.seeds) for data in arguments.data]
-    cell_tables = cell_results(cell, cells, arguments)
-    natural, injected, pairs, removed = (pd.concat(frames) for frames in zip(*cell_tables, strict=True))
-    table = results(natural, injected, pairs, removed)
-    write_results(arguments.results, {"results": table}, [FIGURE], digits=5)
+DRAWS = 4
+"""Random removals, and federations behind every accuracy."""
 
 
-def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -> tuple[pd.DataFrame, ...]:
-    """One data set and seed: examples of the natural and of the injected bank, pairs of the latter, accuracies."""
-    overrides = [f"seed={seed}", *DATA[data]]
-    coins = f"injections=[{{kind: typical, per_client: {NATURAL[data]}}}]"
-    scenario = fedmem.load_scenario(HERE / "scenario.yaml", [*overrides, coins, *settings])
+def scenarios(data: str, seed: int, settings: Sequence[str]) -> list[Scenario]:
+    """A bank in which most natural rows have a coin, and one with a few natural and many injected examples."""
+    natural = [f"injections=[{{kind: typical, per_client: {NATURAL[data]}}}]"]
+    injected = ["runs=48", INJECTED, "estimators=[{kind: cross_influence}]"]
+    return [
+        fedmem.load_scenario(HERE / "scenario.yaml", [f"seed={seed}", *DATA[data], *bank, *settings])
+        for bank in (natural, injected)
+    ]
+
+
+def cell(data: str, seed: int, out: Path, settings: Sequence[str]) -> tuple[pd.DataFrame, ...]:
+    """One data set and seed: examples of the natural and of the injected bank, pairs of the latter, accuracies.
+
+    The accuracies are those of federations that are trained again, with other seeds, without the natural rows that the
+    first bank found to be memorised most.
+    """
+    scenario, second = scenarios(data, seed, settings)
     bank = read_bank(fedmem.run(scenario, out=out))
     natural = per_example(bank)
     halves = np.array_split(np.arange(bank.audit.runs), 2)
@@ -77,8 +68,7 @@ def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -
     for name, other in others.items():
         natural = natural.join(per_example(other)[["memorisation", "cross_influence"]], rsuffix=f"_{name}")
 
-    second = ["runs=48", INJECTED, "estimators=[{kind: cross_influence}]", *settings]
-    folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", [*overrides, *second]), out=out)
+    folder = fedmem.run(second, out=out)
     injected = per_example(read_bank(folder))
     measured = fedmem.read(folder).measurements
     measured = measured[(measured.statistic == "probability") & (measured.place != "others")]
@@ -94,7 +84,7 @@ def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -
     test: dict[str, Any] = {"test_inputs": federation.test.inputs, "test_targets": federation.test.targets}
     labels = federation.audit.examples.targets
     path, accuracies = out / f"long_tail-{data}-{seed}.npz", []
-    for arm, share, nth, removed in arms(natural, labels, draws, np.random.default_rng(seed)):
+    for arm, share, nth, removed in arms(natural, labels, DRAWS, np.random.default_rng(seed)):
         remaining = np.setdiff1d(np.arange(len(rows)), first + removed)
         training: dict[str, Any] = {
             "inputs": rows.inputs[remaining],
@@ -106,13 +96,12 @@ def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
         third = ["runs=1", f"dataset={{kind: npz, path: {path}, sha256: {checksum}}}", "partition={kind: natural}"]
         # Other weights and batches than those that found the memorised; arms that are compared share theirs.
-        third += [f"seed={1000 + draws * seed + nth}", "probes=[{kind: utility}]"]
+        third += [f"seed={1000 + DRAWS * seed + nth}", "probes=[{kind: utility}]"]
         folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", [*DATA[data], *settings, *third]), out=out)
         measured = fedmem.read(folder).measurements
         final = measured[(measured.metric == "test_accuracy") & measured.scope.str.endswith("summary")]
         accuracies.append(final[["level", "value"]].assign(arm=arm, share=share))
     path.unlink()
-    print(f"{data}, seed {seed}: done", flush=True)
     frames = (natural.reset_index(), injected.reset_index(), pairs, pd.concat(accuracies))
     return tuple(frame.assign(data=data, seed=seed) for frame in frames)
 
@@ -164,5 +153,21 @@ def arms(
                 yield f"same classes as {level}", share, nth, np.concatenate(same)
 
 
-if __name__ == "__main__":
-    main()
+def tables(frames: list[tuple[pd.DataFrame, ...]]) -> dict[str, pd.DataFrame]:
+    """The table of all three parts."""
+    return {"results": results(*(pd.concat(part) for part in zip(*frames, strict=True)))}
+
+
+STUDY = Study(
+    question=str(__doc__),
+    seeds=range(8),
+    cells=lambda seeds: [(data, seed) for seed in seeds for data in DATA],
+    work=cell,
+    scenarios=scenarios,
+    tables=tables,
+    figures=[FIGURE],
+    digits=5,
+    shown="",
+    unpriced=f"{DRAWS * (1 + 5 * len(SHARES))} federations of one run for each data set and seed, without rows that "
+    "follow from the first bank",
+)

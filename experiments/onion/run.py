@@ -1,10 +1,4 @@
-"""Does removing the most exposed examples expose those that stay, and those of other clients?
-
-    python experiments/onion/run.py --jobs 2
-
-Finished federations lie in `--out` and are not trained twice, so that the command goes on where it was interrupted. It
-writes `results.csv`, `gates.csv` and `onion.png`; every interval in README.md is a row of one of the tables.
-"""
+"""Does removing the most exposed examples expose those that stay, and those of other clients?"""
 
 from __future__ import annotations
 
@@ -18,8 +12,8 @@ import pandas as pd
 import fedmem
 from experiments.onion.analysis import DRAWS, NATURAL, SELECTIONS, arm_of, gates, of_selection, table
 from experiments.onion.figure import FIGURE
-from fedmem.results.read import Run
-from fedmem.studies.experiment import cell_results, command_line, write_results
+from fedmem.scenario.scenario import Scenario
+from fedmem.studies.study import Study
 
 HERE = Path(__file__).resolve().parent
 
@@ -30,37 +24,37 @@ MEASURED = ("estimators=[{kind: memorisation}]",)
 """Changes for all others. Attacks on some of the examples are made from what they store."""
 
 
-def main() -> None:
-    """Train what is missing, then write the tables and the figure."""
-    arguments = command_line(str(__doc__), HERE, seeds=5).parse_args()
-    cells = [(seed,) for seed in range(arguments.seeds)]
-    values = pd.concat(cell_results(one, cells, arguments), ignore_index=True)
-    tested = gates(values)
-    write_results(arguments.results, {"results": table(values), "gates": tested}, [FIGURE], digits=4)
-    print(tested.to_string(index=False))
+def scenarios(seed: int, settings: Sequence[str]) -> list[Scenario]:
+    """The federation that gives the scores, and the one with all examples."""
+    return [scenario_of(seed, changes, settings) for changes in (SCORING, MEASURED)]
 
 
-def one(seed: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
+def scenario_of(seed: int, changes: Sequence[str], settings: Sequence[str]) -> Scenario:
+    """A federation of one seed with these changes."""
+    return fedmem.load_scenario(HERE / "scenario.yaml", [f"seed={seed}", *changes, *settings])
+
+
+def cell(seed: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
     """The values of all selections in one seed."""
-
-    def train(*changes: str) -> Run:
-        scenario = fedmem.load_scenario(HERE / "scenario.yaml", [f"seed={seed}", *changes, *settings])
-        run = fedmem.read(fedmem.run(scenario, out=out))
-        print(f"seed {seed}: {(run.scenario.get('removed') or {}).get('reason', 'nothing is removed')}", flush=True)
-        return run
-
-    scores, whole = train(*SCORING), train(*MEASURED)
+    scores, whole = (fedmem.read(fedmem.run(scenario, out=out)) for scenario in scenarios(seed, settings))
     check_same_examples(scores.audit, whole.audit)
     arms = {"scores": arm_of(scores), "whole": arm_of(whole)}
     frames = []
     for name, selection in SELECTIONS.items():
         removals = {"removed": selection}
         removals |= {f"matched_{draw}": {**selection, "sample": "matched", "draw": draw} for draw in range(DRAWS[name])}
-        layers = {
-            key: arm_of(train(*MEASURED, removed_field(scores.path, removal))) for key, removal in removals.items()
-        }
+        layers = {}
+        for key, removal in removals.items():
+            scenario = scenario_of(seed, [*MEASURED, removed_field(scores.path, removal)], settings)
+            layers[key] = arm_of(fedmem.read(fedmem.run(scenario, out=out)))
         frames.append(of_selection(name, whole.audit.kind.tolist(), whole.audit.owner.to_numpy(), {**arms, **layers}))
     return pd.concat(frames, ignore_index=True).assign(seed=seed)
+
+
+def tables(results: list[pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The values over seeds, and the claims about them."""
+    values = pd.concat(results, ignore_index=True)
+    return {"results": table(values), "gates": gates(values)}
 
 
 def check_same_examples(first: pd.DataFrame, second: pd.DataFrame) -> None:
@@ -77,5 +71,14 @@ def removed_field(source: Path, removal: Mapping[str, object]) -> str:
     return f"removed={json.dumps(chosen.model_dump())}"
 
 
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    question=str(__doc__),
+    seeds=range(5),
+    cells=lambda seeds: [(seed,) for seed in seeds],
+    work=cell,
+    scenarios=scenarios,
+    tables=tables,
+    figures=[FIGURE],
+    unpriced=f"{len(SELECTIONS) + sum(DRAWS.values())} federations of each seed without some examples, which follow "
+    "from the scores. Each is as large as the one with all examples",
+)

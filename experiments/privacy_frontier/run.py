@@ -1,16 +1,4 @@
-"""Measure the cost of privacy and its effect on memorisation, at the server, at the client, and record by record.
-
-    fedmem fetch fashion_mnist
-    python experiments/privacy_frontier/run.py --jobs 2
-
-The same federation is trained without privacy, and with noise in three places. `central` adds it to the server's sum
-(unit client), and `local` to each update before it leaves its client (unit client). `record` adds it to each gradient
-(unit record). For each place epsilon goes from 0.5 to 32, and to infinity, which is clipping alone. The data are digits
-and images of clothes.
-
-Finished federations lie in `--out` and are not trained twice, so the command goes on where it was interrupted, with
-more seeds too. It writes `results.csv` and `privacy_frontier.png`; every number in README.md is a row of the former.
-"""
+"""What does privacy cost, and how far does it lower memorisation, at the server, at clients, and record by record?"""
 
 from __future__ import annotations
 
@@ -26,7 +14,7 @@ from experiments.privacy_frontier.analysis import readings, results
 from experiments.privacy_frontier.figure import FIGURE
 from fedmem.privacy.accounting import Releases, noise_for
 from fedmem.scenario.scenario import Scenario
-from fedmem.studies.experiment import cell_results, command_line, write_results
+from fedmem.studies.study import Study
 
 HERE = Path(__file__).resolve().parent
 FASHION = "dataset={kind: fashion_mnist, rows: 2400, test: 1000}"
@@ -88,38 +76,30 @@ class Cell(NamedTuple):
         return noise_for(self.target, releases)
 
 
-def cells(data: Sequence[str], places: Sequence[str], epsilons: Sequence[float], seeds: int) -> list[Cell]:
+def cells(seeds: Sequence[int]) -> list[Cell]:
     """All of them, seed by seed; without privacy there is no epsilon to choose."""
     return [
-        Cell(dataset, place, target, seed)
-        for seed in range(seeds)
-        for dataset in data
-        for place in places
-        for target in (epsilons if place != "none" else [math.inf])
+        Cell(data, place, target, seed)
+        for seed in seeds
+        for data in DATA
+        for place in PLACES
+        for target in (EPSILONS if place != "none" else [math.inf])
     ]
 
 
-def main() -> None:
-    """Train what is missing, then write the table and the figure."""
-    parser = command_line(str(__doc__), HERE, seeds=3)
-    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--places", nargs="+", choices=PLACES, default=list(PLACES))
-    parser.add_argument("--epsilons", nargs="+", type=float, default=list(EPSILONS), help="inf is clipping alone")
-    arguments = parser.parse_args()
-    cell_list = cells(arguments.data, arguments.places, arguments.epsilons, arguments.seeds)
-    table = results(pd.concat(cell_results(one, [(cell,) for cell in cell_list], arguments), ignore_index=True))
-    write_results(arguments.results, {"results": table}, [FIGURE], digits=4)
-
-
-def one(cell: Cell, out: Path, settings: Sequence[str]) -> pd.DataFrame:
-    """The readings of one bank, trained if it has not been."""
+def scenarios(data: str, place: str, target: float, seed: int, settings: Sequence[str]) -> list[Scenario]:
+    """One bank, with noise for its smallest client."""
     file = HERE / "scenario.yaml"
-    shared = fedmem.load_scenario(file, [*DATA[cell.data][1], f"seed={cell.seed}", *settings])
-    changes = [*cell.settings(shared, smallest_client(shared)), *settings]
-    scenario = fedmem.load_scenario(file, [*changes, "speed.workers=1"])
+    shared = fedmem.load_scenario(file, [*DATA[data][1], f"seed={seed}", *settings])
+    changes = Cell(data, place, target, seed).settings(shared, smallest_client(shared))
+    return [fedmem.load_scenario(file, [*changes, *settings, "speed.workers=1"])]
+
+
+def work(data: str, place: str, target: float, seed: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
+    """The readings of one bank, trained if it has not been."""
+    (scenario,) = scenarios(data, place, target, seed, settings)
     rows = readings(fedmem.read(fedmem.run(scenario, out=out)))
-    print(f"{', '.join(map(str, cell))}: done", flush=True)
-    return pd.DataFrame([cell] * len(rows)).join(rows)
+    return pd.DataFrame([Cell(data, place, target, seed)] * len(rows)).join(rows)
 
 
 def smallest_client(shared: Scenario) -> int:
@@ -129,5 +109,13 @@ def smallest_client(shared: Scenario) -> int:
     return int(build(shared).base_sizes.min())
 
 
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    question=str(__doc__),
+    seeds=range(3),
+    cells=cells,
+    work=work,
+    scenarios=scenarios,
+    tables=lambda frames: {"results": results(pd.concat(frames, ignore_index=True))},
+    figures=[FIGURE],
+    shown="",
+)

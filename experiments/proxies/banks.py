@@ -8,6 +8,7 @@ from pathlib import Path
 import fedmem
 from fedmem.contracts.evidence import Bank
 from fedmem.results.read import read_bank
+from fedmem.scenario.scenario import Scenario
 
 HERE = Path(__file__).resolve().parent
 
@@ -39,7 +40,12 @@ DATA = {
 """The settings of each data set, beside `scenario.yaml`."""
 
 
-def bank(data: str, seed: int, out: Path, settings: Sequence[str] = ()) -> Bank:
+def scenarios(data: str, seed: int, settings: Sequence[str]) -> list[Scenario]:
+    """The federation of one data set and seed."""
+    return [fedmem.load_scenario(HERE / "scenario.yaml", [f"seed={seed}", *DATA[data], *settings])]
+
+
+def bank(data: str, seed: int, out: Path, settings: Sequence[str]) -> Bank:
     """The runs of one data set and seed, trained if they are not there."""
-    scenario = fedmem.load_scenario(HERE / "scenario.yaml", [f"seed={seed}", *DATA[data], *settings])
+    (scenario,) = scenarios(data, seed, settings)
     return read_bank(fedmem.run(scenario, out=out))

@@ -1,11 +1,4 @@
-"""Which cheap quantity ranks examples as memorisation does, at the owning client and in the aggregate, and when?
-
-    python experiments/proxies/run.py --jobs 2
-
-Finished federations lie in `--out` and are not trained twice, so that the command goes on where it was interrupted. It
-writes `results.csv`, `gates.csv` and `proxies.png`; every number in README.md is a row of one of them. The experiment
-on vulnerability reads the same federations.
-"""
+"""Which cheap quantity ranks examples as memorisation does, at the owning client and in the aggregate, and when?"""
 
 from __future__ import annotations
 
@@ -15,32 +8,29 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.proxies.analysis import of_bank, table
-from experiments.proxies.banks import DATA, bank
+from experiments.proxies.banks import DATA, bank, scenarios
 from experiments.proxies.figure import FIGURE
 from experiments.proxies.gates import gates
-from fedmem.studies.experiment import cell_results, command_line, write_results
-
-HERE = Path(__file__).resolve().parent
-
-
-def main() -> None:
-    """Train what is missing, then write the tables and the figure."""
-    parser = command_line(str(__doc__), HERE, seeds=8)
-    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
-    arguments = parser.parse_args()
-    cells = [(data, seed) for seed in range(arguments.seeds) for data in arguments.data]
-    values = pd.concat(cell_results(cell, cells, arguments), ignore_index=True)
-    tested = gates(values)
-    write_results(arguments.results, {"results": table(values), "gates": tested}, [FIGURE], digits=4)
-    print(tested.to_string(index=False))
+from fedmem.studies.study import Study
 
 
 def cell(data: str, seed: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
     """All values of one data set and seed."""
-    values = of_bank(bank(data, seed, out, settings), seed).assign(data=data)
-    print(f"{data}, seed {seed}: done", flush=True)
-    return values
+    return of_bank(bank(data, seed, out, settings), seed).assign(data=data)
 
 
-if __name__ == "__main__":
-    main()
+def tables(results: list[pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The values over seeds, and the claims about them."""
+    values = pd.concat(results, ignore_index=True)
+    return {"results": table(values), "gates": gates(values)}
+
+
+STUDY = Study(
+    question=str(__doc__),
+    seeds=range(8),
+    cells=lambda seeds: [(data, seed) for seed in seeds for data in DATA],
+    work=cell,
+    scenarios=scenarios,
+    tables=tables,
+    figures=[FIGURE],
+)

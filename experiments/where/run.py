@@ -1,10 +1,4 @@
-"""Where a network has its memories: blocks and units, at owning clients and at the aggregate.
-
-    python experiments/where/run.py --jobs 2
-
-Finished federations lie in `--out` and are not trained twice, so that the command goes on where it was interrupted. It
-writes `results.csv`, `gates.csv` and `where.png`; every interval in README.md is a row of one of them.
-"""
+"""Where has a network its memories: in which blocks and units, at owning clients and at the aggregate?"""
 
 from __future__ import annotations
 
@@ -16,29 +10,36 @@ import pandas as pd
 import fedmem
 from experiments.where.analysis import ARMS, gates, of_run, table
 from experiments.where.figure import FIGURE
-from fedmem.studies.experiment import cell_results, command_line, write_results
+from fedmem.scenario.scenario import Scenario
+from fedmem.studies.study import Study
 
 HERE = Path(__file__).resolve().parent
 SCENARIOS = {"images": "scenario.yaml", "texts": "texts.yaml"}
 
 
-def main() -> None:
-    """Train what is missing, then write the tables and the figure."""
-    arguments = command_line(str(__doc__), HERE, seeds=5).parse_args()
-    cells = [(arm, seed) for seed in range(arguments.seeds) for arm in ARMS]
-    values = pd.concat(cell_results(one, cells, arguments), ignore_index=True)
-    tested = gates(values)
-    write_results(arguments.results, {"results": table(values), "gates": tested}, [FIGURE], digits=4)
-    print(tested.to_string(index=False))
+def scenarios(arm: str, seed: int, settings: Sequence[str]) -> list[Scenario]:
+    """One federation."""
+    return [fedmem.load_scenario(HERE / SCENARIOS[arm], [f"seed={seed}", *settings])]
 
 
-def one(arm: str, seed: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
+def cell(arm: str, seed: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
     """The values of one federation."""
-    changes = [f"seed={seed}", *settings]
-    folder = fedmem.run(fedmem.load_scenario(HERE / SCENARIOS[arm], changes), out=out)
-    print(f"{arm}, seed {seed}: done", flush=True)
-    return of_run(fedmem.read(folder), arm).assign(arm=arm, seed=seed)
+    (scenario,) = scenarios(arm, seed, settings)
+    return of_run(fedmem.read(fedmem.run(scenario, out=out)), arm).assign(arm=arm, seed=seed)
 
 
-if __name__ == "__main__":
-    main()
+def tables(results: list[pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The values over seeds, and the claims about them."""
+    values = pd.concat(results, ignore_index=True)
+    return {"results": table(values), "gates": gates(values)}
+
+
+STUDY = Study(
+    question=str(__doc__),
+    seeds=range(5),
+    cells=lambda seeds: [(arm, seed) for seed in seeds for arm in ARMS],
+    work=cell,
+    scenarios=scenarios,
+    tables=tables,
+    figures=[FIGURE],
+)

@@ -133,10 +133,11 @@ def _price_lines(study: Study, cells: int, cost: StudyCost, chosen: StudyOptions
     """The work of a study and its cost, a line each."""
     from fedmem.studies.cost import price_text
 
-    lines = [
-        f"{count(cells, 'cell')}, {count(cost.scenarios, 'scenario')}, {cost.finished} finished before",
-        f"training: {count(cost.runs, 'run')}, {count(cost.steps, 'local step')}",
-        f"time: {price_text(cost, chosen.jobs)}",
-        f"memory: about {bytes_text(cost.memory * chosen.jobs)}; disk: about {bytes_text(cost.disk)}",
-    ]
+    lines = [f"{count(cells, 'cell')}, {count(cost.scenarios, 'scenario')}, {cost.finished} finished before"]
+    if cost.scenarios:
+        lines += [
+            f"training: {count(cost.runs, 'run')}, {count(cost.steps, 'local step')}",
+            f"time: {price_text(cost, chosen.jobs)}",
+            f"memory: about {bytes_text(cost.memory * chosen.jobs)}; disk: about {bytes_text(cost.disk)}",
+        ]
     return [*lines, *([f"not in this price: {study.unpriced}"] if study.unpriced else [])]

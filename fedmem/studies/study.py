@@ -34,7 +34,7 @@ class Study:
 
     Attributes:
         question: One sentence that ends with a question mark.
-        seeds: The seeds of the tables on its page.
+        seeds: The seeds of the tables on its page; none where the only seed is that of the scenario.
         cells: The cells of some seeds, in the order of their results.
         work: The results of one cell. It has to be a function of a module, since it is called in other processes.
         scenarios: The scenarios that `work` would run for a cell and settings: what is known before anything is run.
@@ -63,7 +63,7 @@ class StudyOptions:
 
     Attributes:
         seeds: None for those of the study.
-        only: Cells with one of these words among their arguments; empty for all cells.
+        only: Words that are arguments of cells; empty for all cells. Words of one argument are alternatives.
         settings: `path=value` in every scenario.
         out: Where finished runs are found and go.
         jobs: Processes that train at a time.
@@ -83,31 +83,41 @@ class StudyOptions:
 def cells_of(study: Study, options: StudyOptions) -> list[CellArguments]:
     """The cells of these options.
 
-    Errors: `ScenarioError` where a word of `only` is no argument of any cell.
+    A cell is chosen if each of its arguments is among the words of `only` that are values of this argument in any cell.
+
+    Errors: `ScenarioError` where such a word is no argument of any cell, and for seeds of a study without any.
     """
+    if options.seeds is not None and not study.seeds:
+        message = "this study has no seeds; use --set seed=N and --results for another one"
+        raise ScenarioError([Problem(path="", message=message, source="--seeds")])
     cells = list(study.cells(study.seeds if options.seeds is None else options.seeds))
-    words = {word for cell in cells for word in _words(cell)}
-    if unknown := [word for word in options.only if word not in words]:
+    places = {word: place for cell in reversed(cells) for place, word in reversed(_words(cell).items())}
+    if unknown := [word for word in options.only if word not in places]:
         raise ScenarioError(
             [
                 Problem(
                     path="",
-                    message=f"no cell of this study has it; choose from: {', '.join(sorted(words)) or 'none'}"
-                    + did_you_mean(word, words),
+                    message=f"no cell of this study has it; choose from: {', '.join(sorted(places)) or 'none'}"
+                    + did_you_mean(word, places),
                     source=f"--only {word}",
                 )
                 for word in unknown
             ]
         )
-    return [cell for cell in cells if not options.only or _words(cell) & set(options.only)]
+    chosen: dict[tuple[int, str], set[str]] = {}
+    for word in options.only:
+        chosen.setdefault(places[word], set()).add(word)
+    return [cell for cell in cells if all(_words(cell).get(place) in words for place, words in chosen.items())]
 
 
-def _words(cell: CellArguments) -> set[str]:
-    """The texts among the arguments of a cell, and among the fields of those that are records."""
-    values = [
-        value for argument in cell for value in (vars(argument).values() if is_dataclass(argument) else [argument])
-    ]
-    return {value for value in values if isinstance(value, str)}
+def _words(cell: CellArguments) -> dict[tuple[int, str], str]:
+    """The texts among the arguments of a cell by their number, and among the fields of those that are records."""
+    fields = {
+        (nth, name): value
+        for nth, argument in enumerate(cell)
+        for name, value in (vars(argument) if is_dataclass(argument) else {"": argument}).items()
+    }
+    return {place: value for place, value in fields.items() if isinstance(value, str)}
 
 
 def price(study: Study, options: StudyOptions) -> StudyCost:

@@ -1,4 +1,4 @@
-"""The folder of a study: `run.py` with `STUDY`, its tables, figure and page."""
+"""The folder of a study: `run.py` with `STUDY`, its tables, figure and page; and further studies of that page."""
 
 from __future__ import annotations
 
@@ -15,45 +15,58 @@ from fedmem.wording import did_you_mean
 ROOT = "experiments"
 """The folder of studies in a clone."""
 
+RUN = "run.py"
+"""The file of the study that a folder is named after."""
+
 _ASSIGNS = re.compile(r"^STUDY\b", re.MULTILINE)
 
 
 def study_names(root: Path = Path(ROOT)) -> tuple[str, ...]:
-    """The names of all studies in a folder: of its folders whose `run.py` assigns `STUDY`.
+    """The names of all studies in a folder: `NAME` of `NAME/run.py`, and `NAME/PART` of `NAME/PART.py`.
+
+    Only files that assign `STUDY` are one.
 
     >>> study_names(Path("/nowhere"))
     ()
     """
-    return tuple(sorted(path.parent.name for path in root.glob("*/run.py") if _ASSIGNS.search(path.read_text("utf-8"))))
+    files = [path for path in root.glob("*/*.py") if _ASSIGNS.search(path.read_text("utf-8"))]
+    return tuple(sorted(path.parent.name + f"/{path.stem}" * (path.name != RUN) for path in files))
 
 
 def find_study(name: str) -> tuple[Study, Path]:
-    """The study of a name, or of the path of a folder, and this folder.
+    """The study of a name, or of a path, and the folder of its tables.
 
-    Its `run.py` is imported as a module of the folder above it, so that other processes can import it too.
+    It is the one in `run.py` of this folder, or that of a file without its ending, such as `adapters/choose`. The file
+    is imported as a module of the folder above it, so that other processes can import it too.
 
     Errors: `ScenarioError` where there is none.
     """
-    folder = (Path(ROOT) / name if name == Path(name).name else Path(name)).resolve()
-    if not (folder / "run.py").is_file():
+    file = _file_of(name)
+    if file is None:
         names = study_names()
-        where = f"choose from: {', '.join(names)}" if names else f"this folder has no {ROOT}/NAME/run.py; use a clone"
+        where = f"choose from: {', '.join(names)}" if names else f"this folder has no {ROOT}/NAME/{RUN}; use a clone"
         raise _wrong(name, f"no such study{did_you_mean(name, names)}; {where}")
-    module = _import_run(folder)
-    study = vars(module).get("STUDY")
+    study = vars(_import_file(file)).get("STUDY")
     if not isinstance(study, Study):
-        raise _wrong(
-            name,
-            f"{folder / 'run.py'} has no STUDY = Study(...) of fedmem.studies.study; a program of its own is run by "
-            f"python {folder / 'run.py'}",
-        )
-    return study, folder
+        raise _wrong(name, f"{file} has no STUDY = Study(...) of fedmem.studies.study")
+    return study, file.parent
 
 
-def _import_run(folder: Path) -> ModuleType:
-    """The module `run` of a folder: of the package that the folder is in, or else of the folder itself."""
+def _file_of(name: str) -> Path | None:
+    """The file of a study; a name without a folder is a folder of `experiments`."""
+    if name == Path(name).name:
+        files = [Path(ROOT) / name / RUN]
+    else:
+        paths = Path(name), Path(ROOT) / name
+        files = [file for path in paths for file in (path / RUN, path.parent / f"{path.name}.py")]
+    return next((file.resolve() for file in files if file.is_file()), None)
+
+
+def _import_file(file: Path) -> ModuleType:
+    """The module of a file: of the package that its folder is in, or else of the folder itself."""
+    folder = file.parent
     package = (folder.parent / "__init__.py").is_file()
-    name = f"{folder.name}.run"
+    name = f"{folder.name}.{file.stem}"
     root, name = (folder.parent.parent, f"{folder.parent.name}.{name}") if package else (folder.parent, name)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))

@@ -12,12 +12,11 @@ import torch
 from torch import nn
 
 import fedmem
-from experiments.adapters import analysis, gates, run
-from experiments.adapters.arms import CENTRAL, CHOSEN, DEVELOPMENT, FEDERATED, LEVELS, RATES, SLOWER, TRAINED
+from experiments.adapters import analysis, choose, gates, public, run
+from experiments.adapters.arms import CENTRAL, CHOSEN, DEVELOPMENT, FEDERATED, LEVELS, RATES, SLOWER, TRAINED, arms
 from experiments.adapters.figure import FIGURE
 from experiments.adapters.image_network import AdaptedLinear, AdaptedMlp
 from experiments.adapters.public import public_model, public_network
-from experiments.adapters.run import arms
 from fedmem.studies.experiment import write_results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,21 +149,21 @@ def test_what_is_trained_of_the_network(fields: dict[str, Any], trained: set[str
 
 def test_every_arm_is_a_scenario_that_differs_from_the_others() -> None:
     ids = set()
-    tasks = list(CHOSEN)
-    for arm in arms(tasks):
+    for arm in arms():
         changes = [*arm.changes(Path("public")), f"client.lr={CHOSEN[arm.task][arm.where][arm.trained]}"]
         scenario = fedmem.load_scenario(FOLDER / ("scenario.yaml" if arm.task == "texts" else "classes.yaml"), changes)
         assert (scenario.central is not None) == (arm.where == CENTRAL)
         ids.add(scenario.id)
-    assert len(ids) == len(arms(tasks)) == 22
+    assert len(ids) == len(arms()) == 22
     assert DEVELOPMENT not in range(50)
 
 
 def test_rates_and_levels_follow_from_the_development_seed() -> None:
     rates = pd.read_csv(FOLDER / "rates.csv")
-    for arm in arms(list(CHOSEN)):
+    for arm in arms():
         tried = rates[(rates.task == arm.task) & (rates["where"] == arm.where) & (rates.trained == arm.trained)]
         assert set(tried.rate) == (set() if arm.trained == SLOWER else set(arm.rates))
+    assert len(rates) == len(list(choose.STUDY.cells(choose.STUDY.seeds)))
     best: Any = rates.loc[rates.groupby(["task", "where", "trained"]).test_loss.idxmin()]
     best = best.set_index(["task", "where", "trained"])
     for task, levels in LEVELS.items():
@@ -196,17 +195,18 @@ def test_page_shows_every_verdict_of_the_table() -> None:
 
 
 @pytest.mark.slow
-def test_the_experiment_in_small_from_pretraining_to_figure(tmp_path: Path) -> None:
-    public = ["dataset={kind: shakespeare, clients: 2, length: 12, max_chars: 2000}", "clients=2", "rounds=1"]
-    folder = public_model(tmp_path, [*public, "model.config.n_layer=1", "model.config.n_embd=8"])
+def test_the_experiment_in_small_from_pretraining_to_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["dataset={kind: shakespeare, clients: 2, length: 12, max_chars: 2000}", "clients=2", "rounds=1"]
+    folder = public_model(tmp_path, [*texts, "model.config.n_layer=1", "model.config.n_embd=8"])
+    monkeypatch.setitem(public.PUBLIC, "texts", lambda out: folder)
     secret = "{kind: secret, template: 'the code is {digits:2}', per_client: 1}"
     small = ["rounds=2", "clients=2", "bootstrap=20", f"injections=[{secret}, {{kind: typical, per_client: 1}}]"]
     data = "{kind: shakespeare, clients: 2, length: 12, max_chars: 2000"
     small.append(f"dataset={data}, tokenizer: {folder}}}")
     frames = [
-        run.cell(arm, 0.1, {"texts": folder}, 0, tmp_path, small)
-        for arm in arms(["texts"])
-        if (arm.trained, arm.where) in {("r=1", FEDERATED), ("full", CENTRAL)}
+        run.cell(arm, 0, tmp_path, small)
+        for arm in arms()
+        if arm.task == "texts" and (arm.trained, arm.where) in {("r=1", FEDERATED), ("full", CENTRAL)}
     ]
     values = pd.concat(frames, ignore_index=True)
     table = analysis.table(values)
@@ -215,15 +215,20 @@ def test_the_experiment_in_small_from_pretraining_to_figure(tmp_path: Path) -> N
     assert set(gates.gates(values).verdict) == {"undefined"}
     write_results(tmp_path, {"results": table}, [FIGURE], digits=4)
     assert FIGURE.is_current(tmp_path)
+    (full,) = [arm for arm in arms() if (arm.task, arm.trained, arm.where) == ("texts", "full", CENTRAL)]
+    utility = choose.utility(full, CHOSEN["texts"][CENTRAL]["full"], 0, tmp_path, small)
+    losses = values[(values.metric == "test_loss") & (values["at"] == analysis.LAST) & (values.trained == "full")]
+    assert utility.test_loss[0] <= losses.value.item()
 
 
 @pytest.mark.slow
-def test_images_start_from_clothes_that_a_run_has_learnt(tmp_path: Path) -> None:
+def test_images_start_from_clothes_that_a_run_has_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = "dataset={kind: synthetic, shape: [1, 8, 8], classes: 3, rows: 60, test: 30}"
     folder = public_network(tmp_path, [images, "rounds=1", "observe.every=1"])
+    monkeypatch.setitem(public.PUBLIC, "classes", lambda out: folder)
     kinds = "injections=[{kind: mislabelled, per_client: 1}, {kind: random_pattern, per_client: 1}]"
     small = ["rounds=2", "clients=2", images, "partition={kind: iid}", "references=8", "bootstrap=20", kinds]
-    for arm in arms(["classes"]):
-        if (arm.trained, arm.where) in {("r=4", FEDERATED), ("head", CENTRAL)}:
-            values = run.cell(arm, 0.1, {"classes": folder}, 0, tmp_path, small)
+    for arm in arms():
+        if arm.task == "classes" and (arm.trained, arm.where) in {("r=4", FEDERATED), ("head", CENTRAL)}:
+            values = run.cell(arm, 0, tmp_path, small)
             assert {"mislabelled", "random_pattern"} <= set(values.kind)

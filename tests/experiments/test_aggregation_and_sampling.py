@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -17,6 +14,7 @@ import pytest
 from experiments.aggregation_and_sampling import analysis, figure, run
 from fedmem.contracts.sampler import History
 from fedmem.studies.experiment_figure import small_png
+from tests.experiments.study_helpers import small_study
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "aggregation_and_sampling"
 REFERENCE = {"strategy": "mean", "sampler": "uniform"}
@@ -155,7 +153,7 @@ def test_the_second_part_has_room_above_exposure_and_new_seeds() -> None:
 
     grid, part = (fedmem.load_scenario(FOLDER / f"{name}.yaml") for name in ("scenario", "matched"))
     assert part.references >= 4095 > grid.references
-    assert not set(matched.SEEDS) & set(range(5))
+    assert not set(matched.STUDY.seeds) & set(run.STUDY.seeds)
     same = {"model", "injections", "client", "rounds", "clients", "runs", "dataset", "estimators"}
     assert all(grid.dump()[name] == part.dump()[name] for name in same)
     for stop in (1, 3, 4, 17, 24):
@@ -243,22 +241,21 @@ def test_crossed_settings_load_and_are_large_enough() -> None:
         assert scenario.roster == "shared"
     samplers = [fedmem.load_scenario(FOLDER / "scenario.yaml", [f"sampler={one}"]).sampler for one in run.SAMPLERS]
     assert len({cohorts(sampler) for sampler in samplers}) == len(samplers), "some setting is another by another name"
-    assert run.choose_settings(run.STRATEGIES, ["krum"]) == [run.STRATEGIES[0], "{kind: krum, f: 2}"]
-    with pytest.raises(SystemExit, match="no setting of nobody; choose from: fedavg"):
-        run.choose_settings(run.STRATEGIES, ["nobody"])
 
 
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_the_second_part_in_small(tmp_path: Path) -> None:
+def test_the_second_part_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from experiments.aggregation_and_sampling import matched
+
     small = ["dataset={kind: digits, test: 200}", "partition={kind: iid}", "runs=8", "client.steps=2"]
     small += ["bootstrap=20", "references=50", "population=50"]
-    command = [sys.executable, str(FOLDER / "matched.py"), "--data", "Fashion, alpha 1", "--seeds", "5", "6"]
-    command += ["--strategies", "krum", "--jobs", "1", "--out", str(tmp_path / "runs"), "--results", str(tmp_path)]
-    command += [part for change in small for part in ("--set", change)]
-    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1])}
-    subprocess.run(command, check=True, env=environment, capture_output=True)
-    found = pd.read_csv(tmp_path / "matched.csv", keep_default_na=False)
+    monkeypatch.setattr(matched, "COMPARED", ("krum",))
+    files = small_study(
+        matched.STUDY, tmp_path, small, seeds=(5, 6), chosen=lambda data, seeds: data == "Fashion, alpha 1"
+    )
+    assert set(files) == {"matched.csv"}
+    found = pd.read_csv(tmp_path / "first" / "matched.csv", keep_default_na=False)
     assert "full" in set(found.against)
     assert {"exposure", "memorisation", "auc", "test_accuracy"} == set(found.metric)
     assert {"local", "global"} == set(found.level)
@@ -266,19 +263,13 @@ def test_the_second_part_in_small(tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_small_experiment_gives_equal_tables_twice(tmp_path: Path) -> None:
+def test_small_experiment_gives_equal_tables_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = ["dataset={kind: digits, test: 200}", "partition={kind: iid}", "rounds=2", "runs=8", "client.steps=2"]
     small += ["observe={every: 1}", "bootstrap=20", "references=50", "population=50"]
-    command = [sys.executable, str(FOLDER / "run.py"), "--data", "Fashion, alpha 1", "--seeds", "2", "--jobs", "1"]
-    command += ["--strategies", "norm_clipping", "--samplers", "uniform", "--out", str(tmp_path / "runs")]
-    command += [part for change in small for part in ("--set", change)]
-    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1])}
-    tables = []
-    for name in ("first", "again"):
-        subprocess.run([*command, "--results", str(tmp_path / name)], check=True, env=environment, capture_output=True)
-        tables.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
-    assert set(tables[0]) == {"effects.csv", "shares.csv", "retention.csv", "gates.csv", "effects.png"}
-    assert tables[0] == tables[1]
+    clipping = next(strategy for strategy in run.STRATEGIES if "norm_clipping" in strategy)
+    monkeypatch.setattr(run, "VARY", {"strategy": (run.STRATEGIES[0], clipping), "sampler": (run.SAMPLERS[0],)})
+    files = small_study(run.STUDY, tmp_path, small, seeds=(0, 1), chosen=lambda data, seed: data == "Fashion, alpha 1")
+    assert set(files) == {"effects.csv", "shares.csv", "retention.csv", "gates.csv", "effects.png"}
     found = pd.read_csv(tmp_path / "first" / "effects.csv")
     assert set(found.setting) == {"{kind: fedavg}", "{kind: norm_clipping, radius: 0.5}", "{kind: uniform, size: 8}"}
     assert {"exposure", "memorisation", "auc", "test_accuracy"} == set(found.metric)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import pytest
 from experiments.federated_secrets import analysis, figure, run
 from fedmem.studies.experiment import with_references
 from tests.banks import make_bank
+from tests.experiments.study_helpers import small_study
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "federated_secrets"
 NULL = 1.44
@@ -192,7 +190,6 @@ def test_every_arm_is_a_scenario_that_differs_from_the_others() -> None:
             assert labels[label].shared_by == owners
             assert labels[label].copies * owners == 16
     assert len(set(ids)) == len(run.ARMS) >= 9
-    assert set(run.REDUCED["arms"]) <= set(run.ARMS)
     assert {analysis.PLAIN, analysis.CLIPPED, analysis.PRIVATE} <= set(run.ARMS)
     assert set(analysis.COHORTS) <= set(run.ARMS)
     assert set(run.DATA) == {"shakespeare", "sotu"}
@@ -208,16 +205,14 @@ def test_small_experiment_gives_gates_twice(tmp_path: Path) -> None:
     ]
     small += ["client.steps=2", "bootstrap=20", "references=50", "population=0", "exclusion=remove"]
     small += ["model={kind: char_rnn, embedding: 8, hidden: 8}"]
-    command = [sys.executable, str(FOLDER / "run.py"), "--data", "shakespeare", "--seeds", "2"]
-    command += ["--arms", "fedavg", "norm_clipping", "--out", str(tmp_path / "runs")]
-    command += [part for change in small for part in ("--set", change)]
-    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1])}
-    written = []
-    for name in ("first", "again"):
-        subprocess.run([*command, "--results", str(tmp_path / name)], check=True, env=environment, capture_output=True)
-        written.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
-    assert set(written[0]) == {"results.csv", "rounds.csv", "gates.csv", "federated_secrets.png"}
-    assert written[0] == written[1]
+    files = small_study(
+        run.STUDY,
+        tmp_path,
+        small,
+        seeds=(0, 1),
+        chosen=lambda data, arm, seed: data == "shakespeare" and arm in (analysis.PLAIN, analysis.CLIPPED),
+    )
+    assert set(files) == {"results.csv", "rounds.csv", "gates.csv", "federated_secrets.png"}
     found = pd.read_csv(tmp_path / "first" / "results.csv")
     assert set(found.arm) == {"fedavg", "fedavg, each secret in the last round of an owner", "norm_clipping"}
     assert set(found.place) == {"local", "others", "global"}

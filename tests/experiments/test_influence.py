@@ -64,7 +64,7 @@ def test_table_has_no_mean_of_some_seeds() -> None:
 
 
 def test_costs_are_passes_of_all_examples_beside_a_training() -> None:
-    scenario = run.scenario("logistic", 0, ["clients=2", "injections=[{kind: typical, per_client: 2}]"])
+    (scenario,) = run.scenarios("logistic", 0, ["clients=2", "injections=[{kind: typical, per_client: 2}]"])
     found = costs.costs(scenario).set_index(["of", "level"])
     assert set(found.index.get_level_values("of")) == set(APPROXIMATIONS)
     # three passes of each of 4 examples, at the last round

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from experiments.long_tail import analysis
 from experiments.long_tail import run as study
 from fedmem.execution.run import run
 from fedmem.results.read import read_bank
+from tests.experiments.study_helpers import small_study
 from tests.tiny import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,28 +174,15 @@ def test_a_part_of_the_runs_is_a_bank_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_the_whole_experiment_in_small(tmp_path: Path) -> None:
-    small = [f"--set={setting}" for setting in ("runs=4", "rounds=2", "client.epochs=1")]
-    asked = [sys.executable, str(FOLDER / "run.py"), "--data", "digits", "--seeds", "1", "--draws", "1", *small]
-
-    def results(name: str) -> Path:
-        # A script finds its own folder first, so say which fedmem is meant.
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [*asked, "--results", name]
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return tmp_path / name / "results.csv"
-
-    first = results("there")
-    table = pd.read_csv(first)
+def test_the_whole_experiment_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "DRAWS", 1)
+    small = ["runs=4", "rounds=2", "client.epochs=1"]
+    files = small_study(study.STUDY, tmp_path, small, chosen=lambda data, seed: data == "digits")
+    assert set(files) == {"results.csv", "long_tail.png"}
+    table = pd.read_csv(tmp_path / "first" / "results.csv")
     assert set(table["question"]) == {"memorisation", "influence", "removal"}
     assert set(table["level"]) == {"local", "global"}
     assert table["mean"].notna().all()
-    assert (tmp_path / "there" / "long_tail.png").read_bytes().startswith(b"\x89PNG")
-    runs = sorted((tmp_path / "runs" / "long_tail").iterdir())
-    before = {folder: folder.stat().st_mtime_ns for folder in runs}
-    assert results("again").read_bytes() == first.read_bytes()
-    assert {folder: folder.stat().st_mtime_ns for folder in (tmp_path / "runs" / "long_tail").iterdir()} == before
 
 
 def test_committed_table_has_all_data_and_seeds() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
 import re
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import pytest
 
 from fedmem.studies.experiment import stale_intervals
 from fedmem.studies.page_text import filled_page
+from fedmem.studies.study_folder import find_study, study_names
 
-EXPERIMENTS = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "experiments").glob("*/run.py"))
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = sorted(path.parent for path in (ROOT / "experiments").glob("*/run.py"))
 
 
 @pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
@@ -36,3 +40,18 @@ def test_the_frame_is_shared(folder: Path) -> None:
     assert {"README.md", "run.py", "analysis.py", "figure.py", "scenario.yaml"} <= {
         path.name for path in folder.iterdir()
     }
+
+
+@pytest.mark.parametrize("name", study_names(ROOT / "experiments"))
+def test_study_is_run_by_the_name_on_its_page(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    study, folder = find_study(name)
+    assert f"fedmem study run {name} " in (folder / "README.md").read_text(encoding="utf-8")
+    assert study.question.endswith("?")
+    assert "\n" not in study.question
+    assert pickle.loads(pickle.dumps(study.work)) is study.work, "other processes cannot call it"
+    cells = list(study.cells(study.seeds))
+    assert len(set(cells)) == len(cells) > 0
+    for cell in cells:
+        inspect.signature(study.scenarios).bind(*cell, settings=())
+        inspect.signature(study.work).bind(*cell, out=folder, settings=())

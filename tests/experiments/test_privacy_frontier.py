@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +16,7 @@ from experiments.privacy_frontier import analysis, figure, run
 from fedmem.contracts.evidence import Participation
 from fedmem.privacy import spending
 from fedmem.privacy.accounting import guarantee_of
+from tests.experiments.study_helpers import small_study
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "privacy_frontier"
 
@@ -103,7 +101,7 @@ def test_noise_of_every_place_reaches_its_target_epsilon(place: str) -> None:
 
 
 def test_every_place_has_every_epsilon_and_none_has_one() -> None:
-    every = run.cells(list(run.DATA), run.PLACES, run.EPSILONS, 3)
+    every = run.cells(range(3))
     assert len(every) == len(set(every)) == 2 * 3 * (1 + 3 * len(run.EPSILONS))
     assert {cell.target for cell in every if cell.place == "none"} == {math.inf}
     assert min(run.EPSILONS) == 0.5
@@ -114,15 +112,13 @@ def test_every_place_has_every_epsilon_and_none_has_one() -> None:
 def test_small_experiment_gives_equal_results_twice(tmp_path: Path) -> None:
     small = ["rounds=2", "runs=8", "clients=12", "references=50", "observe={rounds: [1]}", "bootstrap=20"]
     small += ["probes[1].attack.steps=2", "model.hidden=[8]", "privacy.delta=0.001"]
-    command = [sys.executable, str(FOLDER / "run.py"), "--data", "digits", "--epsilons", "8", "inf", "--seeds", "1"]
-    command += ["--out", str(tmp_path / "runs"), *(part for change in small for part in ("--set", change))]
-    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1]), "OMP_NUM_THREADS": "1"}
-    stored = []
-    for name in ("first", "again"):
-        subprocess.run([*command, "--results", str(tmp_path / name)], check=True, env=environment, capture_output=True)
-        stored.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
-    assert set(stored[0]) == {"results.csv", "privacy_frontier.png"}
-    assert stored[0] == stored[1]
+    files = small_study(
+        run.STUDY,
+        tmp_path,
+        small,
+        chosen=lambda data, place, target, seed: data == "digits" and target in (8, math.inf),
+    )
+    assert set(files) == {"results.csv", "privacy_frontier.png"}
     found = pd.read_csv(tmp_path / "first" / "results.csv")
     assert set(found.place) == {"none", "central", "local", "record"}
     assert {"accuracy", "exposure", "memorisation", "auc", "identified", "margin.difference"} <= set(found.metric)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.proxies import analysis, gates
+from experiments.proxies import analysis, gates, run
 from experiments.proxies.banks import DATA
+from tests.experiments.study_helpers import small_study
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "proxies"
@@ -97,11 +95,8 @@ def test_the_whole_experiment_in_small(tmp_path: Path) -> None:
         "client.epochs=1",
         "injections=[{kind: typical, per_client: 8}, {kind: mislabelled}]",
     ]
-    command = [sys.executable, str(FOLDER / "run.py"), "--data", "digits", "--seeds", "1", "--out", str(tmp_path / "r")]
-    command += [part for change in small for part in ("--set", change)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([*command, "--results", str(tmp_path / "first")], check=True, env=env, timeout=600)
-    assert {file.name for file in (tmp_path / "first").iterdir()} == {"results.csv", "gates.csv", "proxies.png"}
+    files = small_study(run.STUDY, tmp_path, small, chosen=lambda data, seed: data == "digits")
+    assert set(files) == {"results.csv", "gates.csv", "proxies.png"}
     table = pd.read_csv(tmp_path / "first" / "results.csv")
     assert set(table.level) == {"local", "global"}
     assert {"el2n", "curvature", "noise", "cumulative_loss clock=participations"} <= set(table.proxy)

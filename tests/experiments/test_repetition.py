@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +10,9 @@ import pandas as pd
 import pytest
 
 import fedmem
-from experiments.repetition import analysis, figure
+from experiments.repetition import analysis, figure, run
 from fedmem.studies.experiment import with_references
+from tests.experiments.study_helpers import small_study
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "repetition"
 
@@ -86,15 +84,8 @@ def test_a_coin_masks_one_of_the_copies_that_labels_say() -> None:
 @pytest.mark.slow
 def test_the_experiment_in_small(tmp_path: Path) -> None:
     small = ["rounds=2", "runs=2", "client.epochs=1", "observe.every=2", "dataset.max_chars=2500"]
-    command = [sys.executable, str(FOLDER / "run.py"), "--seeds", "2", "--out", str(tmp_path / "runs")]
-    command += [part for change in small for part in ("--set", change)]
-    written = []
-    for name in ("first", "again"):
-        folder = tmp_path / name
-        subprocess.run([*command, "--results", str(folder)], check=True, env=os.environ, timeout=600)
-        written.append({file.name: file.read_bytes() for file in folder.iterdir()})
-    assert written[0] == written[1]
-    assert set(written[0]) == {"results.csv", "slopes.csv", "repetition.png"}
+    files = small_study(run.STUDY, tmp_path, small, seeds=(0, 1))
+    assert set(files) == {"results.csv", "slopes.csv", "repetition.png"}
     found = pd.read_csv(tmp_path / "first" / "results.csv")
     assert set(found.what) == {"secrets", "passages"}
     assert (found.groupby(["what", "metric", "level"]).size() == 5).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,24 @@ def test_cells_are_chosen_by_seed_and_word() -> None:
     assert [(arm.name, seed) for arm, seed in chosen] == [("second", 7)]
     with pytest.raises(ScenarioError, match="did you mean 'second'"):
         cells_of(STUDY, StudyOptions(only=("secnd",)))
+
+
+def test_words_of_one_argument_are_alternatives_and_of_two_both_hold() -> None:
+    study = replace(STUDY, cells=lambda seeds: [(Arm(name), data, 0) for name in "abc" for data in "xyz"])
+
+    def chosen(*only: str) -> list[str]:
+        return [arm.name + data for arm, data, _ in cells_of(study, StudyOptions(only=only))]
+
+    assert chosen("a") == ["ax", "ay", "az"]
+    assert chosen("a", "c", "y") == ["ay", "cy"]
+    assert len(chosen()) == 9
+
+
+def test_seeds_of_a_study_without_any_are_an_error() -> None:
+    study = replace(STUDY, seeds=(), cells=lambda seeds: [(Arm("first"), 0)])
+    assert len(cells_of(study, StudyOptions())) == 1
+    with pytest.raises(ScenarioError, match="has no seeds"):
+        cells_of(study, StudyOptions(seeds=(1,)))
 
 
 def test_results_are_in_the_order_of_cells(tmp_path: Path) -> None:
