@@ -66,7 +66,7 @@ def cell(data: str, seed: int, out: Path, settings: Sequence[str]) -> tuple[pd.D
     others = {"a": only(bank, halves[0]), "b": only(bank, halves[1])}
     others["shuffled"] = replace(bank, audit=replace(bank.audit, is_in=shuffled))
     for name, other in others.items():
-        natural = natural.join(per_example(other)[["memorisation", "cross_influence"]], rsuffix=f"_{name}")
+        natural = natural.join(per_example(other)[["memorisation", "cross_influence"]].add_suffix(f"_{name}"))
 
     folder = fedmem.run(second, out=out)
     injected = per_example(read_bank(folder))
