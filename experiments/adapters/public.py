@@ -25,7 +25,7 @@ UNPRICED = (
 
 
 def public_of(task: str, out: Path) -> Path:
-    """What the arms of a task start from. The first process makes it, and others wait until it is there."""
+    """The network that the arms of a task start from. The first process makes it, and others wait until it is there."""
     with one_at_a_time(out / f".adapters_public_{task}.lock"):
         return PUBLIC[task](out)
 
@@ -59,7 +59,7 @@ def public_network(out: Path, settings: Sequence[str] = ()) -> Path:
 
 
 PUBLIC: dict[str, Callable[[Path], Path]] = {"texts": public_model, "classes": public_network}
-"""What makes the network that the arms of a task start from."""
+"""Task -> the function that makes the network that its arms start from."""
 
 
 def _clothes(settings: Sequence[str] = ()) -> Scenario:

@@ -55,7 +55,7 @@ def scenarios(data: str, seed: int, settings: Sequence[str]) -> list[Scenario]:
 def cell(data: str, seed: int, out: Path, settings: Sequence[str]) -> tuple[pd.DataFrame, ...]:
     """One data set and seed: examples of the natural and of the injected bank, pairs of the latter, accuracies.
 
-    The accuracies are those of federations that are trained again, with other seeds, without the natural rows that the
+    The accuracies are those of federations that are trained again with other seeds. They lack the natural rows that the
     first bank found to be memorised most.
     """
     scenario, second = scenarios(data, seed, settings)

@@ -1,4 +1,4 @@
-"""What does privacy cost, and how far does it lower memorisation, at the server, at clients, and record by record?"""
+"""How far does privacy lower memorisation, and at what cost: at the server, at clients, and record by record?"""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_cells_are_chosen_by_seed_and_word() -> None:
         cells_of(STUDY, StudyOptions(only=("secnd",)))
 
 
-def test_words_of_one_argument_are_alternatives_and_of_two_both_hold() -> None:
+def test_words_of_one_argument_are_alternatives() -> None:
     study = replace(STUDY, cells=lambda seeds: [(Arm(name), data, 0) for name in "abc" for data in "xyz"])
 
     def chosen(*only: str) -> list[str]:
