@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,8 @@ def write_page(folder: Path) -> None:
 def filled_page(text: str, tables: Mapping[str, pd.DataFrame], source: str = TEXT) -> str:
     """The text with the number of each reference in its place.
 
-    A reference may also have these options. A value with spaces is written in quotation marks.
+    A value with spaces is written in quotation marks, and `column=` chooses the rows without a value. A reference may
+    also have these options.
 
     - `show=NAME`: the value of this column without an interval, such as `verdict` or `seeds`;
     - `of=NAME`: the column of the value, whose interval is in `NAME_low` and `NAME_high`;
@@ -54,7 +55,7 @@ def filled_page(text: str, tables: Mapping[str, pd.DataFrame], source: str = TEX
     - `times=X`: a factor, such as 100 for percent and -1 for the opposite direction.
 
     `{{verdicts gates}}` shows all claims of a table, a line each: the difference, interval and verdict at both levels.
-    Further words choose rows, as in other references.
+    Further words choose rows, as in other references. With `by=NAME,NAME` these columns follow the claim.
 
     >>> import pandas as pd
     >>> table = pd.DataFrame({"level": ["local", "global"], "mean": [0.5, 0.123], "low": 0.1, "high": 0.9})
@@ -91,7 +92,7 @@ def _reference_text(reference: str, tables: Mapping[str, pd.DataFrame]) -> str:
         name, *words = words
     if name not in tables:
         raise ValueError(f"no table {name}; choose from: {', '.join(tables)}{did_you_mean(name, tables)}")
-    options = {"show": "", "of": "", "digits": "2", "times": "1"}
+    options = {"show": "", "of": "", "digits": "2", "times": "1", "by": ""}
     rows = tables[name]
     for word in words:
         key, equals, value = word.partition("=")
@@ -102,12 +103,26 @@ def _reference_text(reference: str, tables: Mapping[str, pd.DataFrame]) -> str:
             continue
         column = rows[_column_of(key, rows)]
         is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-        rows = rows[column == float(value)] if is_number else rows[column.astype(str) == value]
+        if not value:
+            rows = rows[column.isna()]
+        else:
+            rows = rows[column == float(value)] if is_number else rows[column.astype(str) == value]
     if is_verdicts:
-        return "\n".join(f"| {claim} {verdict_cells(found)}" for claim, found in rows.groupby("claim", sort=False))
+        return _verdict_lines(rows, [_column_of(column, rows) for column in options["by"].split(",") if column])
     if len(rows) != 1:
         raise ValueError(f"{len(rows)} rows of {name} have these values; give those that choose one")
     return _row_text(rows, options)
+
+
+def _verdict_lines(rows: pd.DataFrame, by: Sequence[str]) -> str:
+    """A line for each claim, and for each value of these columns."""
+    import pandas as pd
+
+    lines = []
+    for names, found in rows.groupby(["claim", *by], sort=False, dropna=False):
+        cells = " | ".join("" if pd.isna(name) else str(name) for name in names)
+        lines.append(f"| {cells} {verdict_cells(found)}")
+    return "\n".join(lines)
 
 
 def _row_text(rows: pd.DataFrame, options: Mapping[str, str]) -> str:

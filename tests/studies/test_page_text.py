@@ -15,6 +15,7 @@ TABLE = pd.DataFrame(
         "claim": ["it rises", "it rises", "it falls"],
         "level": ["local", "global", "global"],
         "seed": [1, 1, 2],
+        "data": ["digits", "texts", None],
         "mean": [0.126, -0.001, float("nan")],
         "low": [0.1, -0.003, float("nan")],
         "high": [0.2, 0.001, float("nan")],
@@ -41,6 +42,8 @@ def page(reference: str) -> str:
         ("gates level=local show=verdict", "holds"),
         ("gates level=local show=ratio digits=0", "2"),
         ('gates claim="it\nfalls" seed=2', "undefined"),
+        ("gates data= show=seed digits=0", "2"),
+        ("gates data= mean= show=verdict", "undefined"),
     ],
 )
 def test_reference_is_a_number_of_its_row(reference: str, text: str) -> None:
@@ -58,6 +61,8 @@ def test_reference_is_a_number_of_its_row(reference: str, text: str) -> None:
         ("gates level=local show=nothing", "no column nothing"),
         ("gates level=local of=nothing", "no column nothing"),
         ("gates seed=first", "first"),
+        ("gates seed= level=local", "0 rows of gates"),
+        ("verdicts gates by=date", "did you mean 'data'"),
     ],
 )
 def test_wrong_reference_is_an_error_with_its_line(reference: str, message: str) -> None:
@@ -71,6 +76,11 @@ def test_verdicts_are_the_lines_of_a_table() -> None:
     lines = page("verdicts gates seed=1")
     assert lines == "| it rises | 0.13 [0.10, 0.20] holds | -0.00 [-0.00, 0.00] not significant |"
     assert page("verdicts gates").splitlines()[1] == "| it falls | | undefined |"
+    assert page("verdicts gates by=data,seed").splitlines() == [
+        "| it rises | digits | 1 | 0.13 [0.10, 0.20] holds | |",
+        "| it rises | texts | 1 | | -0.00 [-0.00, 0.00] not significant |",
+        "| it falls |  | 2 | | undefined |",
+    ]
 
 
 def test_all_wrong_references_are_reported_at_once() -> None:
