@@ -1,22 +1,19 @@
-"""The frame of an experiment: a command line, cells that are trained once, tables, a figure, gates and a page.
+"""The frame of an experiment: where it is trained, its tables and figures, gates, and pages bound to rows.
 
-An experiment is a folder with a question: `scenario.yaml`, `run.py` with its settings and seeds, `analysis.py` with its
-tables and gates, `figure.py`, and `README.md`, the page. Every interval on the page is a row of one of its tables.
+An experiment is a folder with a question: `scenario.yaml`, `run.py` with its `Study`, `analysis.py` with its tables and
+gates, `figure.py`, and `README.md`, the page. Every interval on the page is a row of one of its tables.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,52 +24,6 @@ from fedmem.studies.experiment_figure import TableFigure
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Result = TypeVar("Result")
-
-
-def command_line(
-    about: str, page: Path, *, seeds: int | Sequence[int] | None, jobs: int | None = 1
-) -> argparse.ArgumentParser:
-    """The options that every experiment has: `--seeds`, `--jobs`, `--on`, `--out`, `--results` and `--set`.
-
-    Args:
-        about: The docstring of the experiment.
-        page: The folder of its page, where its tables and figures go by default.
-        seeds: How many by default, from 0 on; or the seeds themselves; None for an experiment without seeds.
-        jobs: How many processes train at a time by default; None is one for each core.
-
-    Examples:
-        >>> command_line("Does it?", Path("."), seeds=3).parse_args(["--set", "runs=2"]).set
-        ['runs=2']
-    """
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    if isinstance(seeds, int):
-        parser.add_argument("--seeds", type=int, default=seeds, help="how many, from 0 on")
-    elif seeds is not None:
-        parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
-    default = "one for each core" if jobs is None else str(jobs)
-    parser.add_argument("--jobs", type=int, default=jobs, help=f"processes that train at a time; default: {default}")
-    parser.add_argument("--on", help="where runs are trained: forks, processes, ray or ray:ADDRESS")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="where finished runs go")
-    parser.add_argument("--results", type=Path, default=page, help="where tables and figures go")
-    parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
-    return parser
-
-
-def cell_results(
-    work: Callable[..., Result], cells: Iterable[Sequence[Any]], options: argparse.Namespace
-) -> list[Result]:
-    """Call `work` for each cell: the results in order, `--jobs` cells at a time, each in a fresh process.
-
-    A cell is a tuple of arguments. `work` is called with them and with `out` and `settings`, those of `--out` and
-    `--set`. It runs its scenarios by `fedmem.run`, which trains nothing twice, so that an interrupted command goes on.
-    Processes are spawned, since torch does not survive a fork. With `--on`, all cells train their runs there.
-    """
-    options.out.mkdir(parents=True, exist_ok=True)
-    with trained_on(options.on), ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(work, *cell, out=options.out, settings=options.set) for cell in cells]
-        return [future.result() for future in futures]
 
 
 @contextmanager

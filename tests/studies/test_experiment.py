@@ -1,8 +1,7 @@
-"""The frame of experiments: cells in order, tables, figures, gates, and pages bound to their rows."""
+"""The frame of experiments: tables, figures, gates, and pages bound to their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from fedmem.studies.experiment import (
-    cell_results,
-    command_line,
     holm_by_family,
     page_intervals,
     unbound_intervals,
@@ -20,21 +17,6 @@ from fedmem.studies.experiment import (
     write_results,
 )
 from fedmem.studies.experiment_figure import TableFigure, page_panels
-
-
-def work(first: int, second: str, out: Path, settings: Sequence[str]) -> tuple[int, str, str, list[str]]:
-    return first, second, out.name, list(settings)
-
-
-def test_cells_are_trained_in_order_with_the_options(tmp_path: Path) -> None:
-    command = ["--jobs", "1", "--out", str(tmp_path / "here"), "--set", "runs=2", "--set", "rounds=1"]
-    options = command_line("Question?", tmp_path, seeds=3).parse_args(command)
-    assert (options.seeds, options.results) == (3, tmp_path)
-    results = cell_results(work, [(2, "b"), (1, "a")], options)
-    assert results == [(2, "b", "here", ["runs=2", "rounds=1"]), (1, "a", "here", ["runs=2", "rounds=1"])]
-    assert (tmp_path / "here").is_dir()
-    assert command_line("Question?", tmp_path, seeds=range(5, 8)).parse_args([]).seeds == [5, 6, 7]
-    assert not hasattr(command_line("Question?", tmp_path, seeds=None).parse_args([]), "seeds")
 
 
 def test_tables_are_rounded_and_figures_are_reproducible(tmp_path: Path) -> None:
