@@ -119,7 +119,8 @@ def _verdict_lines(rows: pd.DataFrame, by: Sequence[str]) -> str:
     import pandas as pd
 
     lines = []
-    for names, found in rows.groupby(["claim", *by], sort=False, dropna=False):
+    groups: Any = rows.groupby(["claim", *by], sort=False, dropna=False)
+    for names, found in groups:
         cells = " | ".join("" if pd.isna(name) else str(name) for name in names)
         lines.append(f"| {cells} {verdict_cells(found)}")
     return "\n".join(lines)
