@@ -13,7 +13,7 @@ from experiments.adapters.analysis import LAST
 from experiments.adapters.arms import CENTRAL, FEDERATED, SLOWER, TRAINED
 from fedmem.contracts.arrays import FloatArray
 from fedmem.studies.contrasts import retention_ratio
-from fedmem.studies.experiment import verdict_cells, with_verdict
+from fedmem.studies.experiment import with_verdict
 
 READ = {
     "texts": (("secret", "exposure_gain"), ("typical", "memorisation")),
@@ -140,28 +140,3 @@ def _ratio(more: FloatArray, less: FloatArray) -> dict[str, float]:
         return {"ratio": math.nan, "ratio_low": math.nan, "ratio_high": math.nan}
     ratio = retention_ratio(more, less)
     return {"ratio": ratio.value, "ratio_low": ratio.low, "ratio_high": ratio.high}
-
-
-KINDS = {
-    "secret": "secrets, bits",
-    "typical": "passages",
-    "mislabelled": "wrong labels",
-    "random_pattern": "random patterns",
-}
-
-
-ON_PAGE = ("Bossy", "rank", "Udsa", "control")
-"""The gates whose claims README.md lists; it quotes some of the others."""
-
-
-def page_table(found: pd.DataFrame, gate: str) -> str:
-    """The rows of README.md that show the claims of a gate: difference, interval and verdict at both levels.
-
-    >>> row = {"gate": "Udsa", "claim": "a", "kind": "secret", "level": "local", "mean": 0.1, "low": 0.05}
-    >>> print(page_table(pd.DataFrame([{**row, "high": 0.15, "verdict": "holds"}]), "Udsa"))
-    | a | secrets, bits | 0.10 [0.05, 0.15] holds | |
-    """
-    lines = []
-    for (claim, kind), rows in found[found.gate == gate].groupby(["claim", "kind"], sort=False):
-        lines.append(f"| {claim} | {KINDS[str(kind)]} {verdict_cells(rows)}")
-    return "\n".join(lines)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from experiments.influence.analysis import PREDICTS, RANKS
 from experiments.proxies.analysis import KIND
-from fedmem.studies.experiment import verdict_cells, with_verdict
+from fedmem.studies.experiment import with_verdict
 
 TEST, OTHERS = "test", "audit without itself"
 
@@ -124,16 +124,3 @@ def _of_seeds(values: pd.DataFrame, wanted: Value, model: str) -> pd.Series:
         & (values.model == (wanted.model or model))
     ]
     return rows.set_index("seed")["value"].sort_index()
-
-
-def page_table(found: pd.DataFrame) -> str:
-    """The rows of README.md that show all claims: difference, interval and verdict at both levels.
-
-    >>> row = {"claim": "a", "model": "mlp", "level": "local", "mean": 0.1, "low": 0.05, "high": 0.15}
-    >>> print(page_table(pd.DataFrame([{**row, "verdict": "holds"}])))
-    | a | mlp | 0.10 [0.05, 0.15] holds | |
-    """
-    lines = []
-    for (claim, model), rows in found.groupby(["claim", "model"], sort=False):
-        lines.append(f"| {claim} | {model} {verdict_cells(rows)}")
-    return "\n".join(lines)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.proxies.analysis import LAST
-from fedmem.studies.experiment import verdict_cells, with_verdict
+from fedmem.studies.experiment import with_verdict
 
 SLOW = "digits_slow"
 """The data set of which each round is one local epoch."""
@@ -148,19 +148,3 @@ def _of_seeds(values: pd.DataFrame, wanted: Value, level: str) -> pd.Series | No
         return None
     found = rows.set_index("seed")["value"].sort_index()
     return found.abs() if wanted.question == "agreement" else found
-
-
-def page_table(found: pd.DataFrame) -> str:
-    """The rows of README.md that show all claims: difference, interval and verdict at both levels.
-
-    >>> row = {"claim": "a", "data": "digits", "level": "local", "mean": 0.1, "low": 0.05, "high": 0.15}
-    >>> print(page_table(pd.DataFrame([{**row, "verdict": "holds"}])))
-    | a | digits | 0.10 [0.05, 0.15] holds | |
-    """
-    lines = []
-    for (claim, data), rows in found.groupby(["claim", "data"], sort=False):
-        lines.append(f"| {claim} | {NAMES[str(data)]} {verdict_cells(rows)}")
-    return "\n".join(lines)
-
-
-NAMES = {"digits": "digits", "fashion_mnist": "Fashion", SLOW: "digits, slowly", "texts": "texts"}

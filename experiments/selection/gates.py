@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.selection.analysis import ACCURACY, LIRA, MEMORY
-from fedmem.studies.experiment import verdict_cells, with_verdict
+from fedmem.studies.experiment import with_verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +99,3 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
                 gap = (both[0] - both[1]).to_numpy(dtype=np.float64) + claim.allowed
                 rows.append({"claim": claim.words, "level": level, **with_verdict(gap)})
     return pd.DataFrame(rows)
-
-
-def page_table(found: pd.DataFrame) -> str:
-    """The rows of README.md that show all claims: difference, interval and verdict at both levels.
-
-    >>> row = {"claim": "a", "level": "local", "mean": 0.1, "low": 0.05, "high": 0.15, "verdict": "holds"}
-    >>> print(page_table(pd.DataFrame([row])))
-    | a | 0.10 [0.05, 0.15] holds | |
-    """
-    return "\n".join(f"| {claim} {verdict_cells(rows)}" for claim, rows in found.groupby("claim", sort=False))

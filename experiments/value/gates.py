@@ -9,7 +9,7 @@ import pandas as pd
 
 from experiments.proxies.analysis import KIND, WRONG
 from experiments.value.analysis import MEMORY, RETRAINING, SPLIT, VALUE
-from fedmem.studies.experiment import verdict_cells, with_verdict
+from fedmem.studies.experiment import with_verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +93,3 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
 def _of_seeds(values: pd.DataFrame, wanted: tuple[str, str]) -> pd.Series:
     rows = values[(values.what == wanted[0]) & (values["of"] == wanted[1])]
     return rows.set_index("seed")["value"].sort_index()
-
-
-def page_table(found: pd.DataFrame) -> str:
-    """The rows of README.md that show all claims: difference, interval and verdict at both levels.
-
-    >>> row = {"claim": "a", "level": "local", "mean": 0.1, "low": 0.05, "high": 0.15, "verdict": "holds"}
-    >>> print(page_table(pd.DataFrame([row])))
-    | a | 0.10 [0.05, 0.15] holds | |
-    """
-    return "\n".join(f"| {claim} {verdict_cells(rows)}" for claim, rows in found.groupby("claim", sort=False))

@@ -89,7 +89,7 @@ def verdict_cells(rows: pd.DataFrame) -> str:
     texts = {"local": "", "global": ""}
     for row in rows.itertuples():
         interval = "" if row.verdict == "undefined" else f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}] "
-        texts[str(row.level)] = f" {interval}{row.verdict}"
+        texts[str(row.level)] = f" {interval.replace('-', '−')}{row.verdict}"
     return f"|{texts['local']} |{texts['global']} |"
 
 

@@ -30,6 +30,14 @@ def test_the_page_is_its_text_with_the_numbers_of_its_tables(folder: Path) -> No
     assert filled_page(text, tables) == (folder / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("folder", [f for f in EXPERIMENTS if (f / "page.md").exists()], ids=lambda folder: folder.name)
+def test_pages_with_verdicts_show_those_of_all_claims(folder: Path) -> None:
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    if "{{verdicts gates" in (folder / "page.md").read_text(encoding="utf-8"):
+        claims = set(pd.read_csv(folder / "gates.csv").claim)
+        assert {claim for claim in claims if f"| {claim} |" not in page} == set()
+
+
 @pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
 def test_the_frame_is_shared(folder: Path) -> None:
     assert folder.name in study_names(folder.parent), "run.py has no STUDY"

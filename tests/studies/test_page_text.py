@@ -74,11 +74,11 @@ def test_wrong_reference_is_an_error_with_its_line(reference: str, message: str)
 
 def test_verdicts_are_the_lines_of_a_table() -> None:
     lines = page("verdicts gates seed=1")
-    assert lines == "| it rises | 0.13 [0.10, 0.20] holds | -0.00 [-0.00, 0.00] not significant |"
+    assert lines == "| it rises | 0.13 [0.10, 0.20] holds | −0.00 [−0.00, 0.00] not significant |"
     assert page("verdicts gates").splitlines()[1] == "| it falls | | undefined |"
     assert page("verdicts gates by=data,seed").splitlines() == [
         "| it rises | digits | 1 | 0.13 [0.10, 0.20] holds | |",
-        "| it rises | texts | 1 | | -0.00 [-0.00, 0.00] not significant |",
+        "| it rises | texts | 1 | | −0.00 [−0.00, 0.00] not significant |",
         "| it falls |  | 2 | | undefined |",
     ]
 
