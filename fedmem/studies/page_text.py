@@ -14,6 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from fedmem.contracts.arrays import BoolArray
 from fedmem.errors import Problem, ScenarioError
 from fedmem.studies.experiment import verdict_cells
 from fedmem.wording import did_you_mean
@@ -84,8 +87,6 @@ def filled_page(text: str, tables: Mapping[str, pd.DataFrame], source: str = TEX
 
 def _reference_text(reference: str, tables: Mapping[str, pd.DataFrame]) -> str:
     """The text of one reference. Errors: `ValueError` that says what is wrong with it."""
-    import pandas as pd
-
     name, *words = shlex.split(reference.replace("\n", " "))
     is_verdicts = name == "verdicts" and bool(words)
     if is_verdicts:
@@ -93,25 +94,35 @@ def _reference_text(reference: str, tables: Mapping[str, pd.DataFrame]) -> str:
     if name not in tables:
         raise ValueError(f"no table {name}; choose from: {', '.join(tables)}{did_you_mean(name, tables)}")
     options = {"show": "", "of": "", "digits": "2", "times": "1", "by": ""}
-    rows = tables[name]
+    table = tables[name]
+    chosen = np.ones(len(table), dtype=bool)
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise ValueError(f"{word} should be column=value")
-        if key in options and key not in rows:
+        if key in options and key not in table:
             options[key] = value
-            continue
-        column = rows[_column_of(key, rows)]
-        is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-        if not value:
-            rows = rows[column.isna()]
         else:
-            rows = rows[column == float(value)] if is_number else rows[column.astype(str) == value]
+            chosen &= _has_value(table[_column_of(key, table)], value)
+    rows = table[chosen]
     if is_verdicts:
         return _verdict_lines(rows, [_column_of(column, rows) for column in options["by"].split(",") if column])
     if len(rows) != 1:
         raise ValueError(f"{len(rows)} rows of {name} have these values; give those that choose one")
     return _row_text(rows, options)
+
+
+def _has_value(column: pd.Series, value: str) -> BoolArray:
+    """Where a column has the value of this text, or none for an empty text. Errors: `ValueError` for no number."""
+    import pandas as pd
+
+    if not value:
+        found = column.isna()
+    elif pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        found = column == float(value)
+    else:
+        found = (column if column.dtype == "str" else column.astype(str)) == value
+    return found.to_numpy(dtype=bool)
 
 
 def _verdict_lines(rows: pd.DataFrame, by: Sequence[str]) -> str:
