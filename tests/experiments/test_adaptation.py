@@ -136,7 +136,7 @@ def test_table_has_no_mean_of_some_seeds() -> None:
 @pytest.mark.parametrize(
     ("part", "arm", "settings", "whats"),
     [
-        ("memory", "narrow", ["runs=4", "rounds=2", "observe.rounds=[1, 2]"], {MEMORISATION, AUC}),
+        ("memory", "narrow", ["runs=8", "rounds=2", "observe.rounds=[1, 2]"], {MEMORISATION, AUC}),
         (
             "updates",
             "tanh",
