@@ -35,26 +35,28 @@ def of_run(run: Run, part: str) -> pd.DataFrame:
     """
     rows = run.measurements
     rows = rows[rows.scope == "round"]
-    found = [_named(rows[(rows.metric == "test_accuracy") & (rows.level == "global")], ACCURACY)]
+    found = [_values_of(rows[(rows.metric == "test_accuracy") & (rows.level == "global")], ACCURACY)]
     if part == "memory":
         rows = rows[(rows.level == "global") | (rows.place == "owner")]
-        found.append(_named(rows[(rows.metric == "memorisation") & (rows.statistic == "probability")], MEMORISATION))
-        found.append(_named(rows[(rows.metric == "auc") & (rows.attack == "lira")], AUC))
+        found.append(
+            _values_of(rows[(rows.metric == "memorisation") & (rows.statistic == "probability")], MEMORISATION)
+        )
+        found.append(_values_of(rows[(rows.metric == "auc") & (rows.attack == "lira")], AUC))
     else:
         begins = STARTS if part == "classes" else {"leakage": ""}
         for source, start in begins.items():
             found += list(_leaks(rows[rows.source == source], f", {start}" if start else ""))
-    return pd.concat(found, ignore_index=True).groupby(COLUMNS[:3], as_index=False, sort=False)["value"].mean()
+    return pd.concat(found, ignore_index=True).groupby(COLUMNS[:3], sort=False)["value"].mean().reset_index()
 
 
 def _leaks(rows: pd.DataFrame, suffix: str) -> Iterable[pd.DataFrame]:
     """The differences of one attack, and its control."""
     for metric, what in _LEAKS.items():
-        yield _named(rows[rows.metric == metric], what + suffix)
-    yield _named(rows[(rows.metric == "identified") & (rows.coin == "out")], READ_OUT + suffix)
+        yield _values_of(rows[rows.metric == metric], what + suffix)
+    yield _values_of(rows[(rows.metric == "identified") & (rows.coin == "out")], READ_OUT + suffix)
 
 
-def _named(rows: pd.DataFrame, what: str) -> pd.DataFrame:
+def _values_of(rows: pd.DataFrame, what: str) -> pd.DataFrame:
     """These rows as values of one quantity."""
     return pd.DataFrame({"what": what, "level": rows.level, "round": rows["round"].astype(int), "value": rows.value})
 
@@ -88,7 +90,7 @@ def share_interval(difference: FloatArray, out: FloatArray, runs: int) -> dict[s
     """`over_seeds` of a difference of shares, with Newcombe's interval where nothing is identified in any seed.
 
     Student's interval needs spread. Where all shares are 0, each run of each seed counts as one trial in and one trial
-    out, since examples of one run are not independent.
+    out. Examples of one run are not independent.
 
     Args:
         difference: (S,) in − out.

@@ -1,7 +1,7 @@
 """Claims about adapted models, each as a difference that is above 0 if it holds, with its verdict.
 
-The claims were written before any seed of the tables was run. The questions are whether each of three networks lowers
-each of four measures at each of two levels at equal accuracy, and whether class inversion finds members.
+The claims were written before any seed of the tables was run. Does each of three networks lower each of four measures
+at both levels, at equal accuracy? Does class inversion find members?
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
     Args:
         values: One row a value: part, arm, what, level, round, seed, value.
     """
-    rows = pd.DataFrame([*_matched(values), *_costs(values), *_conditions(values), *_inversions(values)])
+    rows = pd.DataFrame([*_at_equal_accuracy(values), *_costs(values), *_conditions(values), *_inversions(values)])
     rows = rows.assign(holm=holm_by_family(rows, ["family", "level"]))
     rows["tests"] = rows.groupby(["family", "level"])["p"].transform("count")
-    return rows.assign(verdict=[_verdict(row.low, row.high, row.holm) for row in rows.itertuples()])
+    return rows.assign(verdict=[_verdict(*ends) for ends in rows[["low", "high", "holm"]].to_numpy(np.float64)])
 
 
 def _verdict(low: float, high: float, holm: float) -> str:
@@ -72,7 +72,7 @@ def _verdict(low: float, high: float, holm: float) -> str:
     return "not significant" if found in ("holds", "contradicted") and holm >= 0.05 else found
 
 
-def _matched(values: pd.DataFrame) -> Iterator[dict[str, object]]:
+def _at_equal_accuracy(values: pd.DataFrame) -> Iterator[dict[str, object]]:
     """By how much each arm lowers each measure at the same accuracy."""
     for measure, part in MEASURES.items():
         accuracy = same_accuracy(values, part)
@@ -91,7 +91,7 @@ def same_accuracy(values: pd.DataFrame, part: str) -> float:
 
 
 def _costs(values: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """What each arm costs in accuracy after the same number of rounds."""
+    """The cost of each arm in accuracy after the same number of rounds."""
     for part in ("memory", "updates"):
         ends = {arm: _last(values, part, arm, ACCURACY, "global") for arm in ("reference", *ADAPTED)}
         for arm in ADAPTED:
