@@ -106,7 +106,7 @@ def _conditions(values: pd.DataFrame) -> Iterator[dict[str, object]]:
         for level in LEVELS:
             of_seeds = _last(values, part, "reference", measure, level) - (0.5 if measure == AUC else 0.0)
             name = f"{measure} above ½" if measure == AUC else measure
-            yield _row(("condition", f"reference: {name}", "reference", measure, level, np.nan), _above(of_seeds))
+            yield _row(("condition", f"reference, {name}", "reference", measure, level, np.nan), _above(of_seeds))
 
 
 def _inversions(values: pd.DataFrame) -> Iterator[dict[str, object]]:
@@ -116,7 +116,7 @@ def _inversions(values: pd.DataFrame) -> Iterator[dict[str, object]]:
             for start in STARTS.values():
                 for level in LEVELS:
                     of_seeds = _last(values, "classes", arm, f"{measure}, {start}", level)
-                    key = (f"class inversion, {measure}", f"{arm}, {start}: {measure}", arm, measure, level, np.nan)
+                    key = (f"class inversion, {measure}", f"{arm}, {start}, {measure}", arm, measure, level, np.nan)
                     row = _row(key, _above(of_seeds))
                     if measure == READ:
                         out = _last(values, "classes", arm, f"{READ_OUT}, {start}", level)

@@ -110,7 +110,7 @@ def test_verdicts_need_significance_after_holm() -> None:
 
 def test_membership_is_compared_with_one_half() -> None:
     values = made({"reference": 0.5})
-    assert claims(values, f"reference: {AUC} above ½")["mean"].max() < 0
+    assert claims(values, f"reference, {AUC} above ½")["mean"].max() < 0
 
 
 def test_inversion_that_finds_nothing_has_an_interval() -> None:
