@@ -20,7 +20,7 @@ from fedmem.studies.experiment_figure import (
 )
 
 NAMES = ("memorisation", "membership", "reconstruction", "identification")
-UNITS = ("probability", "AUC of LiRA", "PSNR: in − out, dB", "identified: in − out")
+UNITS = ("probability", "LiRA, area under the curve", "PSNR: in − out, dB", "identified: in − out")
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -31,9 +31,8 @@ def draw(table: pd.DataFrame) -> Figure:
         draw_arms(axes, table[table.family == measure])
         name_panel(axes, name, 9)
         axes.set_xlabel(f"lowered by: {unit}")
-    subtitle = (
-        "Reference minus network where both reach the same accuracy. Bars: 95 % intervals over seeds, not adjusted"
-    )
+        axes.locator_params(axis="x", nbins=5)
+    subtitle = "Reference minus network where both have the same accuracy. Bars: 95 % intervals over seeds"
     return finish_page(figure, "Do other networks leak less at equal accuracy?", subtitle, grid)
 
 
