@@ -1,4 +1,4 @@
-"""Do another activation, pooling or width reduce leakage at equal accuracy?"""
+"""Does another activation, pooling or width reduce leakage at equal accuracy?"""
 
 from __future__ import annotations
 
