@@ -85,11 +85,11 @@ def largest_share(scenario: Scenario, bank: Bank, victim: int, level: Level, unt
     count = participations(bank, until).get(victim, 0)
     shares = []
     for mechanism in of_scenario(scenario):
-        if level == "global" or mechanism.part == "defences":
-            released = mechanism.releases
+        released = mechanism.releases
+        if released.noise_multiplier > 0 and (level == "global" or mechanism.part == "defences"):
             number = released.count if released.sampling == "tree" else count
             shares.append(_share(prior, released.noise_multiplier, number))
-    if isinstance(scenario.client, PrivateAlgorithm):
+    if isinstance(scenario.client, PrivateAlgorithm) and scenario.client.per_example.noise_multiplier > 0:
         of_victim = of_records(scenario, bank, until).get(victim)
         # without a round so far, the victim has released nothing
         shares.append(prior if of_victim is None else _share_of_records(scenario, of_victim, copies, prior))
@@ -100,15 +100,13 @@ def _share_of_records(scenario: Scenario, mechanism: Mechanism, copies: int, pri
     """Of the steps of a client; with unknown batches the smaller of two bounds."""
     released = mechanism.releases
     share = _share(prior, released.noise_multiplier / copies, released.count)
-    is_sampled = scenario.batches == "per_run" and released.rate < 1 and released.noise_multiplier > 0
-    return min(share, _sampled_share(prior, released)) if is_sampled and copies == 1 else share
+    is_sampled = scenario.batches == "per_run" and released.rate < 1 and copies == 1
+    return min(share, _sampled_share(prior, released)) if is_sampled else share
 
 
 def _share(prior: float, noise: float, count: int) -> float:
     """Of so many sums with noise of so many clips, to which the row contributes."""
-    if not count:
-        return prior
-    return gaussian_success(prior, math.sqrt(count) / noise if noise > 0 else math.inf)
+    return gaussian_success(prior, math.sqrt(count) / noise)
 
 
 @cache

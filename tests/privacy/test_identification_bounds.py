@@ -89,6 +89,7 @@ def test_no_noise_no_bound_and_none_without_all_models(healthy: Path) -> None:
     assert len(list(identification_bounds(made, bank, rows))) == 9
     fewer = [replace(row, reading=replace(row.reading, n=row.reading.n - 1)) for row in rows]
     assert not list(identification_bounds(made, bank, fewer))
+    assert not list(identification_bounds(scenario(noise=0.0), bank, rows))
     plain = scenario(client={"kind": "sgd", "batch_size": 500}, privacy={})
     assert not list(identification_bounds(plain, bank, rows))
 
