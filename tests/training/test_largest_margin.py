@@ -91,3 +91,19 @@ def test_a_residual_that_is_not_solved_is_unknown(monkeypatch: pytest.MonkeyPatc
 def test_margins_of_ties_and_of_wrong_rows() -> None:
     outputs = torch.tensor([[1.0, 1.0, 0.0], [0.0, 2.0, 5.0], [4.0, -1.0, 1.0]])
     assert margins(outputs, torch.tensor([0, 1, 0])).tolist() == [0.0, -3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("points", "low", "high"), [([[3.6, 1.2], [-3.0, -2.0]], 0.0, 1e-6), ([[0.9, 0.3], [0.2, 0.8]], 0.3, 0.6)]
+)
+def test_an_optimum_is_explained_unless_units_end_at_rows(points: list[list[float]], low: float, high: float) -> None:
+    """Rows of two labels in one direction leave no unit that fires for one of them and ends short of the other."""
+    torch.manual_seed(0)
+    model, labels = MLP(hidden=(8,), biases="first", initial_scale=0.3).build((2,), 2).double(), torch.tensor([1, 0])
+    inputs = torch.tensor(points).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9, weight_decay=0.02)
+    for _ in range(500):
+        optimizer.zero_grad()
+        torch.autograd.backward(torch.nn.functional.cross_entropy(model(inputs), labels))
+        optimizer.step()
+    assert low <= unexplained_share(model, dict(model.named_parameters()), inputs, labels) <= high
