@@ -64,13 +64,11 @@ class RowColumns:
         """
         if column not in self.columns:
             known = ", ".join(sorted(self.columns)) or "none"
-            raise ComponentError("signals.column", f"the data have no column {column!r}; choose from: {known}")
+            raise ComponentError("column", f"the data have no column {column!r}; choose from: {known}")
         has_value = np.asarray(self.columns[column]).astype(str) == value
         if not has_value.any():
             some = ", ".join(np.unique(np.asarray(self.columns[column]).astype(str))[:12].tolist())
-            raise ComponentError(
-                "signals.value", f"no row has {value!r} in column {column!r}; some of its values: {some}"
-            )
+            raise ComponentError("value", f"no row has {value!r} in column {column!r}; some of its values: {some}")
         return np.isin(ids, self.ids[has_value])
 
 

@@ -26,7 +26,7 @@ from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import dataset_of
 from fedmem.datasets._own import as_dataset
 from fedmem.errors import ComponentError, Problem, ScenarioError
-from fedmem.federation.compatibility import mismatches, require_base_rows, unsuitable_networks
+from fedmem.federation.compatibility import mismatches, require_base_rows, require_readable, unsuitable_networks
 from fedmem.federation.duplicates import duplicates_of, effects_of
 from fedmem.federation.feature_shift import as_seen_by, replacement_pairs, show, viewers
 from fedmem.federation.held_rows import draw_own
@@ -148,6 +148,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         row_columns=_row_columns(data),
         triggers=triggered_rows(scenario.injections, test, plan.space),
     )
+    require_readable(scenario, whole)
     whole = replace(_with_duplicates(scenario, whole), prefix=prefix_of(scenario, whole))
     if scenario.central == "shuffled":
         whole = _pool_clients(whole, by_client=False)

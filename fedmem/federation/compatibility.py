@@ -15,6 +15,7 @@ from fedmem.contracts.client import PersonalClient, client_declaration
 from fedmem.contracts.data import Dataset, DatasetLoader, FeatureShift
 from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
+from fedmem.contracts.federation import Federation
 from fedmem.contracts.injection import InjectionDeclaration, injection_declaration
 from fedmem.contracts.model import ModelDeclaration, last_layer, model_declaration, trained_parameters
 from fedmem.contracts.needs import needs_of
@@ -173,6 +174,23 @@ def require_base_rows(scenario: Scenario, base: Ragged) -> None:
                 f"{kind_of(probe)} reads base rows of every client, but client {empty[0]} has none. Use fewer clients, "
                 "another partition or fewer audit examples, or leave this probe out",
             )
+
+
+def require_readable(scenario: Scenario, federation: Federation) -> None:
+    """Errors: `ComponentError` at the signal whose fields do not suit the federation, such as a column that is missing.
+
+    It is found before training, by the methods that name the quantities of a signal and count its passes.
+    """
+    for position, signal in enumerate(scenario.signals):
+        declared = signal_declaration(signal)
+        try:
+            for method in (declared.variant_names, declared.passes_in):
+                if method is not None:
+                    method(federation)
+        except ComponentError as error:
+            is_field = error.path.partition("[")[0] in {field.name for field in fields(signal)}  # type: ignore[arg-type]
+            path = f"signals[{position}].{error.path}" if is_field else error.path
+            raise ComponentError(path, error.message) from error
 
 
 def without_samples(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:

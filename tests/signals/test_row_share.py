@@ -9,9 +9,11 @@ import pytest
 
 from fedmem.contracts.federation import RowColumns
 from fedmem.errors import ComponentError
+from fedmem.federation.compatibility import require_readable
 from fedmem.signals.row_share import RowShare
 from tests.signals.cohort_helpers import round_of
 from tests.signals.signals_helpers import Bench
+from tests.tiny import tiny
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,10 @@ def test_an_aggregate_has_the_rows_of_its_clients(bench: Bench) -> None:
 def test_a_wrong_column_or_value_is_refused(bench: Bench, field: str, wrong: str) -> None:
     with pytest.raises(ComponentError, match=wrong):
         RowShare(**{field: wrong}).variant_names(bench.federation)  # type: ignore[arg-type]
+    scenario = tiny(signals=[{"kind": "entropy"}, {"kind": "row_share", field: wrong}])
+    with pytest.raises(ComponentError) as caught:
+        require_readable(scenario, bench.federation)
+    assert caught.value.path == f"signals[1].{field}"
 
 
 def test_sensitive_columns_are_known(bench: Bench) -> None:
