@@ -24,6 +24,9 @@ from fedmem.estimation.statistics import jackknife
 METRIC = "test_accuracy"
 """The measure that `Learning.accuracy` is a value of, where `on` is `test`."""
 
+TEST_LOSS = "test_loss"
+"""The measure that says how good models are where nothing is right or wrong, as with models of densities."""
+
 ALPHA = 0.025
 """The level of each of the two tests, on held-out and on audit examples: 5 % together."""
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from fedmem.contracts.measurement import Level
-from fedmem.estimation.learning import Learning
+from fedmem.contracts.measure import Measure
+from fedmem.contracts.measurement import NO_LABELS, Level
+from fedmem.estimation.learning import METRIC, TEST_LOSS, Learning
 from fedmem.reporting.cells import p_text
 from fedmem.reporting.summary import Summary
 from fedmem.wording import class_text
@@ -16,6 +17,19 @@ from fedmem.wording import class_text
 Block = tuple[str, tuple[tuple[str, ...], ...]]
 
 LEVELS: tuple[Level, ...] = ("local", "global")
+
+
+def defined_utility(summary: Summary, measure: Measure) -> Measure:
+    """The measure; for a test accuracy that is undefined the test loss, as of models of densities."""
+    instead = summary.known_measures.get(TEST_LOSS)
+    if measure.name != METRIC or instead is None or _is_defined(summary, measure) or not _is_defined(summary, instead):
+        return measure
+    return instead
+
+
+def _is_defined(summary: Summary, measure: Measure) -> bool:
+    values = [summary.value(measure.name, level, "", NO_LABELS) for level in LEVELS]
+    return any(value is not None and not math.isnan(value.value) for value in values)
 
 
 def learning_blocks(summary: Summary) -> Iterator[Block]:

@@ -21,6 +21,7 @@ from fedmem.reporting import privacy_sections
 from fedmem.reporting.cells import Value
 from fedmem.reporting.guarantee_summaries import guarantees_of
 from fedmem.reporting.image_sheets import write_sheets
+from fedmem.reporting.learning_rows import defined_utility
 from fedmem.reporting.measures import Variant
 from fedmem.reporting.multiplicity import LEVELS, adjust
 from fedmem.reporting.origin import PARTS, component_text
@@ -305,6 +306,7 @@ def _models(table: Summary) -> Iterator[ModelsSummary]:
                 continue
             label_sets = [NO_LABELS] if section else _label_sets(table, declared)
             for labels in label_sets:
+                declared = defined_utility(table, declared)
                 local, aggregate = (_of_models(table, declared, level, labels) for level in LEVELS)
                 if local or aggregate:
                     yield ModelsSummary(

@@ -78,3 +78,23 @@ def test_the_summary_has_accuracy_but_no_keys_of_rows(untrained: Run) -> None:
     assert any("the aggregate, over test examples (p " in text for text in summarise(untrained).warnings)
     (line,) = [text for text, _ in FirstScreen(summary=summarise(untrained), page=None).lines(80) if "WARN" in text]
     assert line == "WARNING: models are not shown to have learnt (--full)"
+
+
+def test_models_of_densities_show_their_test_loss_first(tmp_path: Path) -> None:
+    """Nothing is right or wrong there, so that an accuracy would be empty."""
+    run = run_of(
+        tmp_path,
+        dataset={"kind": "unlabelled", "dataset": {"kind": "digits"}},
+        model={"kind": "independent_pixels"},
+        injections=[{"kind": "typical", "per_client": 1}],
+        estimators=[{"kind": "density_memorisation"}],
+        probes=[{"kind": "utility"}],
+    )
+    first, *others = summarise(run).models
+    assert (first.metric, first.unit) == ("test_loss", "nats")
+    assert first.aggregate is not None
+    assert first.aggregate.value > 0
+    assert "test_accuracy" not in {one.metric for one in others}
+    lines = " ".join(text for text, _ in FirstScreen(summary=summarise(run), page=None).lines(120))
+    assert "test loss" in lines
+    assert "test accuracy" not in lines
