@@ -53,7 +53,9 @@ def test_the_frame_is_shared(folder: Path) -> None:
 def test_study_is_run_by_the_name_on_its_page(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     study, folder = find_study(name)
-    assert f"fedmem study run {name} " in (folder / "README.md").read_text(encoding="utf-8")
+    assert re.search(
+        rf"^fedmem study run {name}(?: |$)", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert study.question.endswith("?")
     assert "\n" not in study.question
     assert pickle.loads(pickle.dumps(study.work)) is study.work, "other processes cannot call it"
