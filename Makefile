@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart schema data test slow nightly memory browser gpu notebooks site lint types docs package matrix bench figures auto-table split clean
+.PHONY: quickstart schema data test slow nightly memory browser gpu notebooks site lint types docs package matrix bench figures findings auto-table split clean
 .DEFAULT_GOAL := quickstart
 
 $(BIN)/fedmem: pyproject.toml
@@ -106,6 +106,10 @@ bench: $(VENV)/.test
 # All figures of the experiments and the first one of the README, from their committed tables. Nothing is trained.
 figures: $(BIN)/fedmem
 	$(BIN)/python -m experiments.figures
+
+# All findings again with other seeds, in pieces of HOURS; the same command continues. Tables go to build/findings.
+findings: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.findings.rerun --jobs 2 --hours $(HOURS)
 
 auto-table: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.auto

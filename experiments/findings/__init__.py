@@ -1,0 +1,1 @@
+"""The key points of the survey with their verdicts, from the tables of all studies."""
