@@ -229,7 +229,7 @@ ATTACK_LABELS = (
             ("message", "a client's real message"),
             ("aggregate", "the aggregate"),
             ("first_step", "a client's first step alone, which no server sees"),
-            ("model", "no update: the weights after a round alone"),
+            ("model", "the weights after a round alone"),
         ),
     ),
     Label("knows", "text", "what the adversary knows besides the model before and after"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from fedmem.contracts.measurement import Labels
 from fedmem.reporting.cells import Value
@@ -14,12 +15,22 @@ from fedmem.reporting.summary import Summary
 from fedmem.results.run_summary import Key, Leak
 
 
+class _Place(NamedTuple):
+    """What an attack saw: a view by its labels, and the level where one view is attacked at several, else None."""
+
+    labels: Labels
+    level: str | None = None
+
+
+_Values = Mapping[tuple[str, _Place], Value | None]
+"""The values of one metric by kind and place."""
+
+
 def reconstruction_section(
     summary: Summary, source: str, *, others: bool
 ) -> tuple[list[tuple[str, tuple[tuple[str, ...], ...]]], list[str]]:
     """The reconstructions of one attack against the baseline guess and held-out examples, and each view in words."""
     sizes = _sizes(summary, source)
-    views = label_titles().get("view", {})
     places = _places(summary, source)
     blocks, values_by_metric = [], {}
     for metric, heading in _reconstruction_headings(summary).items():
@@ -30,17 +41,15 @@ def reconstruction_section(
         }
         rows = []
         for kind in summary.kinds:
-            message, aggregate, first = (values[kind, Labels.of(view=view)] for view in views)
             blank = ("",) if others else ()
-            if message or aggregate:
-                cells = (value_cell(message), value_cell(aggregate))
-                rows.append((kind, count_cell(message, aggregate), *cells, *blank))
-            if first:
-                rows.append((f"{kind}, first step", count_cell(first), value_cell(first), "", *blank))
-            for size in sizes:
-                value = values[kind, Labels.of(view="sum", clients=size)]
-                if value:
-                    rows.append((f"{kind}, sum of {size}", count_cell(value), "", value_cell(value), *blank))
+            for title, at_client, at_aggregate in _lines(kind, sizes):
+                one, other = (
+                    None if place is None else values.get((kind, place)) for place in (at_client, at_aggregate)
+                )
+                if one or other:
+                    rows.append(
+                        (title, count_cell(one, other), _cell(at_client, one), _cell(at_aggregate, other), *blank)
+                    )
         if rows:  # images and texts have measures of their own
             blocks.append((heading, tuple(rows)))
         values_by_metric[metric] = values
@@ -68,7 +77,7 @@ def leaks(summary: Summary) -> Iterator[Leak]:
                 for kind in summary.kinds
                 if (row := _reconstruction_row(summary, source, metric, kind, place))
             }
-            values_by_metric: dict[str, dict[tuple[str, Labels], Value | None]] = {
+            values_by_metric: dict[str, dict[tuple[str, _Place], Value | None]] = {
                 metric: {(kind, place): None for kind in summary.kinds} for metric in _reconstruction_headings(summary)
             }
             for (metric, kind), (_, _, value) in rows.items():
@@ -81,7 +90,7 @@ def leaks(summary: Summary) -> Iterator[Leak]:
             yield Leak(
                 source=source,
                 view=view,
-                is_sent=place.get("view") != UNSENT,
+                is_sent=place.labels.get("view") != UNSENT,
                 leaking=tuple(leaking),
                 closer=tuple(closer),
                 not_significant=tuple(kind for kind in differences if kind not in (*leaking, *closer)),
@@ -103,6 +112,9 @@ def leaks(summary: Summary) -> Iterator[Leak]:
 UNSENT = "first_step"
 """The view of what no server sees."""
 
+WEIGHTS_ALONE = "model"
+"""The view of the weights after a round without any update, which is the same at both levels."""
+
 
 def _sizes(summary: Summary, source: str) -> list[int]:
     """Of how many clients the attack saw sums, ascending."""
@@ -116,15 +128,43 @@ def _sizes(summary: Summary, source: str) -> list[int]:
     )
 
 
-def _places(summary: Summary, source: str) -> dict[Labels, str]:
-    """The views of an attack by their labels, with their names."""
-    places = {Labels.of(view=view): name for view, name in label_titles().get("view", {}).items()}
-    sums = {Labels.of(view="sum", clients=size): f"the sum of {size} clients" for size in _sizes(summary, source)}
+_OWNED = {"local": "of a client", "global": "of the aggregate"}
+"""Levels at which one view is attacked, after the name of the view."""
+
+
+def _places(summary: Summary, source: str) -> dict[_Place, str]:
+    """What an attack saw, with its name; the weights alone at each level."""
+    places: dict[_Place, str] = {}
+    for view, name in label_titles().get("view", {}).items():
+        if view == WEIGHTS_ALONE:
+            places |= {_Place(Labels.of(view=view), level): f"{name}, {owned}" for level, owned in _OWNED.items()}
+        else:
+            places[_Place(Labels.of(view=view))] = name
+    sums = {_sum_of(size): f"the sum of {size} clients" for size in _sizes(summary, source)}
     return places | sums
 
 
+def _sum_of(size: int) -> _Place:
+    return _Place(Labels.of(view="sum", clients=size))
+
+
+def _lines(kind: str, sizes: Collection[int]) -> Iterator[tuple[str, _Place | None, _Place | None]]:
+    """The title of each line about a kind, with what the attack saw at the client and at the aggregate."""
+    yield kind, _Place(Labels.of(view="message")), _Place(Labels.of(view="aggregate"))
+    yield f"{kind}, first step", _Place(Labels.of(view=UNSENT)), None
+    alone = Labels.of(view=WEIGHTS_ALONE)
+    yield f"{kind}, weights alone", _Place(alone, "local"), _Place(alone, "global")
+    for size in sizes:
+        yield f"{kind}, sum of {size}", None, _sum_of(size)
+
+
+def _cell(place: _Place | None, value: Value | None) -> str:
+    """The cell of a place, empty where a line has none at a level."""
+    return "" if place is None else value_cell(value)
+
+
 def _comparisons(
-    summary: Summary, values_by_metric: Mapping[str, Mapping[tuple[str, Labels], Value | None]], place: Labels
+    summary: Summary, values_by_metric: Mapping[str, _Values], place: _Place
 ) -> tuple[dict[str, Value], dict[str, Value]]:
     """By kind the gains over held-out examples, and those over the baseline guess."""
     differences, margins = (
@@ -154,18 +194,20 @@ def _reconstruction_headings(summary: Summary) -> dict[str, str]:
     return headings | differences
 
 
-def _reconstruction_value(summary: Summary, source: str, metric: str, kind: str, place: Labels) -> Value | None:
+def _reconstruction_value(summary: Summary, source: str, metric: str, kind: str, place: _Place) -> Value | None:
     """A value of one attack about a kind, from one view."""
     row = _reconstruction_row(summary, source, metric, kind, place)
     return None if row is None else row[2]
 
 
 def _reconstruction_row(
-    summary: Summary, source: str, metric: str, kind: str, place: Labels
+    summary: Summary, source: str, metric: str, kind: str, place: _Place
 ) -> tuple[str, Labels, Value] | None:
     """Level, labels and value of the row of one attack about a kind, from one view."""
     source_labels = _source_labels(summary, source)
-    for level, about, labels, value in summary.entries(metric, place.plus(**dict(source_labels.items))):
+    for level, about, labels, value in summary.entries(metric, place.labels.plus(**dict(source_labels.items))):
+        if place.level not in (None, level):
+            continue
         if about == kind and "coin" not in labels and labels.only(["source"]) == source_labels:
             return level, labels, replace(value, clusters=summary.clusters(source, metric, level, kind, labels))
     return None
@@ -176,25 +218,21 @@ def _source_labels(summary: Summary, source: str) -> Labels:
     return Labels.of(source=source if source in summary.leaks[1:] else None)
 
 
-def _identified_kinds(
-    values_by_metric: Mapping[str, Mapping[tuple[str, Labels], Value | None]], kinds: Collection[str], place: Labels
-) -> list[str]:
+def _identified_kinds(values_by_metric: Mapping[str, _Values], kinds: Collection[str], place: _Place) -> list[str]:
     """The kinds that are identified significantly more often than held-out examples, all kinds at once."""
     values = _identified_differences(values_by_metric, kinds, place)
     return [kind for kind, value in _widen(values, shares=True).items() if value.low > 0]
 
 
 def _identified_differences(
-    values_by_metric: Mapping[str, Mapping[tuple[str, Labels], Value | None]], kinds: Collection[str], place: Labels
+    values_by_metric: Mapping[str, _Values], kinds: Collection[str], place: _Place
 ) -> dict[str, Value]:
     """By how much more often examples of each kind are identified than held-out examples."""
     shares = values_by_metric.get("identified.difference", {})
     return {kind: value for kind in kinds if (value := shares.get((kind, place)))}
 
 
-def _share_of(
-    values_by_metric: Mapping[str, Mapping[tuple[str, Labels], Value | None]], kind: str, place: Labels
-) -> Value | None:
+def _share_of(values_by_metric: Mapping[str, _Values], kind: str, place: _Place) -> Value | None:
     """The share of the examples of a kind that are identified; None where none was looked up."""
     return values_by_metric.get("identified", {}).get((kind, place))
 

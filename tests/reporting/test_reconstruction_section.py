@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,18 @@ import pytest
 from fedmem.estimation.statistics import newcombe
 from fedmem.probes._clusters import mean_interval
 from fedmem.reporting.cells import Value
-from fedmem.reporting.reconstruction_section import _adjusted_text, _sort_by_sign, _verdict, _widen
+from fedmem.reporting.reconstruction_section import (
+    _adjusted_text,
+    _sort_by_sign,
+    _verdict,
+    _widen,
+    leaks,
+    reconstruction_section,
+)
+from fedmem.reporting.summary import Summary
+from fedmem.results.read import read
+from tests.reporting.page_helpers import SCENARIO, row
+from tests.results.read_helpers import bank, write
 
 
 def value(low: float, high: float) -> Value:
@@ -94,3 +106,25 @@ def test_deciding_intervals_are_shown_where_rows_differ() -> None:
     assert _adjusted_text({"a": value(0.05, 1.0)}, {"a": value(-1.0, 1.0)}, {}) == "", "the words follow the rows"
     share = {kind: value(0.05, 1.0) for kind in "abc"}
     assert "identified, in − out" in _adjusted_text({}, {}, share)
+
+
+def test_weights_alone_have_a_value_at_each_level(tmp_path: Path) -> None:
+    """The view has one name at both levels: neither takes the place of the other."""
+    rows = []
+    for level, gain in (("local", 1.5), ("global", -0.5)):
+        rows.append(row("margin", gain, "pattern", "view=model", level=level))
+        rows.append(row("margin.difference", gain, "pattern", "contrast=coins minus=out view=model", level=level))
+    write(tmp_path / "run", bank(), measurements=rows, scenario_yaml=SCENARIO)
+    summary = Summary(read(tmp_path / "run"))
+    blocks, notes = reconstruction_section(summary, "some", others=False)
+    ((title, n, at_client, at_aggregate),) = blocks[0][1]
+    assert (title, n) == ("pattern, weights alone", "80")
+    assert at_client.startswith("1.50 [")
+    assert at_aggregate.startswith("−0.50 [")
+    assert [note.partition(":")[0].rpartition(", ")[2] for note in notes] == ["of a client", "of the aggregate"]
+    assert "leaks pattern" in notes[0]
+    assert "further off" in notes[1]
+    assert [(leak.leaking, {key.level for key in leak.keys}) for leak in leaks(summary)] == [
+        (("pattern",), {"local"}),
+        ((), {"global"}),
+    ]
