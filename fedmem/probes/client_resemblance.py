@@ -125,6 +125,7 @@ class ClientResemblance:
             unit="share",
             range=(0.0, 1.0),
             direction="neither",
+            headline=True,
         ),
     )
     row_labels: ClassVar[tuple[Label, ...]] = (
@@ -227,7 +228,7 @@ class ClientResemblance:
         readings = [_of_identities(trained, ""), _of_identities(untrained, "pixels")]
         baseline = random_accuracy(data.natural[np.isin(data.natural, half)])
         labels = Labels.of(statistic="chance", matching=VERIFIER)
-        return matchings, [*readings, Reading(metric="verifier_accuracy", value=baseline, labels=labels)]
+        return matchings, [*readings, replace(readings[0], value=baseline, low=math.nan, high=math.nan, labels=labels)]
 
     def _gallery(self, context: Context) -> tuple[NDArray[Any], IntArray]:
         """Equally many base rows of each client, in the form in which they are compared, and the client of each."""

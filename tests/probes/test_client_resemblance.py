@@ -22,6 +22,8 @@ from fedmem.probes.client_resemblance import (
     gallery_accuracy,
     shares_of_clients,
 )
+from fedmem.reporting.sections import sections
+from fedmem.reporting.summary import Summary
 from tests.banks import coins
 from tests.probes.test_copying import Gallery, rows_of, transition
 from tests.tiny import tiny
@@ -261,7 +263,18 @@ def test_scenarios_in_which_nobody_is_left_out_are_refused() -> None:
 
 @pytest.mark.slow
 def test_a_run_has_it(tmp_path: Any) -> None:
-    scenario = tiny(**PIXELS, leave_out={"clients": "all"})
-    rows = [row for row in fedmem.read(fedmem.run(scenario, out=tmp_path)).rows() if row.run is None]
-    found = {(row.reading.metric, row.reading.labels.text("statistic")) for row in rows if row.round is None}
+    people, strangers = (
+        {"kind": "pixels", "levels": 5, "side": 4, "images": {"kind": "digits", "forms": forms, "test": 10}}
+        for forms in (list(range(8)), list(range(8, 13)))
+    )
+    probe = {"kind": "client_resemblance", "samples": 20, "identities": strangers}
+    parts = {"dataset": people, "injections": [], "probes": [probe]}
+    run = fedmem.read(fedmem.run(tiny(**{**PIXELS, **parts}, leave_out={"clients": "all"}), out=tmp_path))
+    rows = [row for row in run.rows() if row.run is None and row.round is None]
+    found = {(row.reading.metric, row.reading.labels.text("statistic")) for row in rows}
     assert {("resemblance", ""), ("resemblance", "out"), ("resemblance_gain", ""), ("gallery_accuracy", "")} <= found
+    (others,) = [section for section in sections(Summary(run)) if section.title == "OTHER MEASURES"]
+    names = "\n".join(name for _, block in others.blocks for name, *_ in block)
+    assert "samples that resemble a client, in − out, verifier" in names
+    for control in ("verifier", "verifier, pixels", "verifier, chance"):
+        assert f"rows of strangers that are matched with their own identity, {control}\n" in f"{names}\n"
