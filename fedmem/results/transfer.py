@@ -62,7 +62,7 @@ def push(folder: Path | str, url: str, *, force: bool = False) -> Transferred:
 
     Args:
         folder: The folder.
-        url: Where its files go, such as `s3://bucket/runs/quickstart/44e511b424ca`, `memory://run` or a path.
+        url: Where its files go, such as `s3://bucket/runs/quickstart/8b44b451ad95`, `memory://run` or a path.
         force: Replace a finished copy that is there.
 
     Guarantees:
@@ -126,7 +126,7 @@ def pull(url: str, folder: Path | str, *, force: bool = False) -> Transferred:
 
     Args:
         url: The address that was given to `push`.
-        folder: The folder to write, such as `runs/quickstart/44e511b424ca`. It appears when it is complete.
+        folder: The folder to write, such as `runs/quickstart/8b44b451ad95`. It appears when it is complete.
         force: Replace a finished run, comparison or sweep that is there.
 
     Only files of the list are copied, and only to paths inside the folder. Size and SHA-256 of each are compared.

@@ -54,8 +54,11 @@ from fedmem.scenario.speed import Speed
 from fedmem.scenario.tied_dropout import TiedDropout
 from fedmem.seeding import stream
 
-RESULTS_VERSION = 6
-"""Raised whenever the same scenario would give other numbers than before; part of every id."""
+RESULTS_VERSION = 7
+"""Raised whenever the same scenario would give other numbers than before, or other intervals; part of every id.
+
+7: intervals of `poisoning`, and probes of dishonest servers with weight decay or a proximal term.
+"""
 
 
 class LeaveOut(Section):

@@ -61,6 +61,13 @@ def test_the_readme_has_at_most_900_words_and_16_lines_of_output() -> None:
     assert screen in (ROOT / "docs" / "first-screen.md").read_text("utf-8")
 
 
+def test_pages_show_the_id_of_the_quickstart_as_it_is_now() -> None:
+    quickstart = load_scenario(ROOT / "scenarios" / "quickstart.yaml").id
+    for page in ("first-screen", "export-and-share"):
+        text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+        assert set(re.findall(r"\bquickstart/([0-9a-f]{12})\b", text)) == {quickstart}
+
+
 def test_the_scenario_of_the_readme_is_the_quickstart(tmp_path: Path) -> None:
     (block,) = blocks(README, "yaml")
     assert len(block.splitlines()) == 12
