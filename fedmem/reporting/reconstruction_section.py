@@ -16,7 +16,7 @@ from fedmem.results.run_summary import Key, Leak
 
 
 class _Place(NamedTuple):
-    """What an attack saw: a view by its labels, and the level where one view is attacked at several, else None."""
+    """Evidence of an attack: a view by its labels, and the level where one view is attacked at several, else None."""
 
     labels: Labels
     level: str | None = None
@@ -133,7 +133,7 @@ _OWNED = {"local": "of a client", "global": "of the aggregate"}
 
 
 def _places(summary: Summary, source: str) -> dict[_Place, str]:
-    """What an attack saw, with its name; the weights alone at each level."""
+    """The evidence that an attack saw, with its name; the weights alone at each level."""
     places: dict[_Place, str] = {}
     for view, name in label_titles().get("view", {}).items():
         if view == WEIGHTS_ALONE:

@@ -280,6 +280,8 @@ def test_ids_are_those_of_before_where_there_are_none() -> None:
         content["client"].pop(name)
     for name in ("test", "population"):
         content["observe"].pop(name)
+    for name in ("biases", "initial_scale"):
+        content["model"].pop(name)
     for injection in content["injections"]:
         assert injection.pop("included") == "each"
     content["save"] = {key: value for key, value in content["save"].items() if key != "models"}

@@ -167,6 +167,7 @@ def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
     content = {name: value for name, value in scenario.dump().items() if name not in neutral}
     del content["strategy"]["canary_clients"], content["save"]["models"]
     del content["observe"]["test"], content["observe"]["population"]
+    del content["model"]["biases"], content["model"]["initial_scale"]
     for name in ("goldfish", "goldfish_context", "deduplicate", "overlap"):
         del content["client"][name]
     text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
