@@ -101,8 +101,9 @@ class TrainedWeights:
             sample = torch.zeros(1, *built.shape, dtype=parameter.dtype, device=parameter.device)
             outputs = built.network.eval()(sample)
         built.network.train(was_training)
-        if outputs.ndim == 2 and outputs.shape[1] > 1:
-            return []
+        match tuple(outputs.shape[1:]):
+            case (count,) if count > 1:
+                return []
         message = (
             "trained_weights reads margins, the logit of the label minus the largest other one, but the outputs of "
             f"one row have the shape {tuple(outputs.shape[1:])}. Use a classifier, or leave the probe out"
