@@ -46,6 +46,7 @@ OVER_RUNS = {
     "CanaryClients": {"epsilon_one_shot", "epsilon_one_shot.ceiling"},
     "Information": {"usable_information"},
     "Mechanism": {"mechanism_p"},
+    "UpdateSurvival": {"survival_gain"},
 }
 """Metrics that exist only over several runs, by class."""
 
