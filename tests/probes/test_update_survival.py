@@ -154,12 +154,12 @@ def test_local_readings_are_of_the_shared_weights() -> None:
 
 
 def test_shares_in_are_of_own_active_examples() -> None:
-    coins = np.array([[True, True, True, False, False, False]])
+    coins = np.array([[True, False, True, False, False, False]])
     found = read(np.ones(WEIGHTS), cohort(updates_of(3), coins))
     shares = [found["survival", f"client {k}", "noise"].labels.number("in_share") for k in range(3)]
     assert shares == [1.0, 0.5, 0.0]
-    idle = cohort(updates_of(3), ~coins)
-    assert read(np.ones(WEIGHTS), idle)["survival", "client 0", "noise"].labels.number("in_share") == 0
+    others = read(np.ones(WEIGHTS), cohort(updates_of(3), ~coins))
+    assert others["survival", "client 0", "noise"].labels.number("in_share") == 0
 
 
 def rows_of(values: Mapping[tuple[int, int, str], float], metric: str = "survival") -> list[Measurement]:
