@@ -69,13 +69,12 @@ def atypicalities(updates: FloatArray) -> FloatArray:
     finite = np.isfinite(updates).all(axis=1)
     values = np.full(len(updates), np.nan)
     for k in np.flatnonzero(finite).tolist():
-        others = finite.copy()
-        others[k] = False
+        others = finite & (np.arange(len(updates)) != k)
         if others.any():
             mean = updates[others].mean(axis=0)
             length = float(np.linalg.norm(mean) * np.linalg.norm(updates[k]))
             values[k] = 1 - float(mean @ updates[k]) / length if length else np.nan
-    return np.clip(values, 0, 2)
+    return np.asarray(np.clip(values, 0, 2))
 
 
 def rank_correlation(survival: FloatArray, values: FloatArray) -> tuple[float, int]:

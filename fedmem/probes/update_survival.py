@@ -44,8 +44,8 @@ class UpdateSurvival:
       `norm` is the length of the update, `atypicality` is 1 minus its cosine with the mean of the others' updates;
     - `survival` with `statistic` = `atypical third` and `rest`: means over the most atypical third of the clients
       (rounded, with ties) and over the rest. `survival_gap` is their difference, null 0. With equal weights it is 0;
-    - `survival_gain`, by kind, over runs: by how much the survival of a client rises if all of its audit examples of
-      the kind are in instead of none. It is the slope of survival on the share that is in, within clients, by random
+    - `survival_gain`, by kind, over runs: survival of a client with all of its audit examples of the kind minus that
+      with none. It is the slope of survival on the share that is in, within clients, by random
       inclusion. Null 0. Its readings are those of `survival` with the labels `kind` and `in_share`.
 
     At level `local` it reads `update_norm` and `update_atypicality` of each client.
@@ -83,8 +83,8 @@ class UpdateSurvival:
         Measure(
             name="survival",
             title="survival of an update",
-            means="The weight of a client's update in the weighted sum of updates that is nearest to the step of the "
-            "aggregate, times the number of clients. Equal weights give 1.",
+            means="The weight of a client's update in the weighted sum of updates that is nearest to the step, times "
+            "the number of clients. Equal weights give 1.",
             is_not="It is about a step, and not about what the model remembers of the client. For rules that are no "
             "weighted sum it describes the part that is not in `unexplained_share`.",
             direction="neither",

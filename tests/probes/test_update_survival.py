@@ -45,7 +45,7 @@ def message(vector: Any, client: int, run: int = 0) -> Transition:
     return transition(run, 2, client, before, after, 10)
 
 
-def cohort(updates: Any, is_in: Any = None) -> Cohort:
+def cohort(updates: Any, is_in: Any = None) -> Any:
     """The messages of K clients, of which each has two examples of a kind, under coins (R, 2 K)."""
     rows = np.asarray(updates)
     coins = np.zeros((1, 2 * len(rows)), dtype=bool) if is_in is None else np.asarray(is_in)
@@ -61,7 +61,7 @@ def cohort(updates: Any, is_in: Any = None) -> Cohort:
     return Cohort([message(row, k) for k, row in enumerate(rows)], federation)
 
 
-def read(step: Any, context: Cohort) -> dict[tuple[str, str, str], Reading]:
+def read(step: Any, context: Any) -> dict[tuple[str, str, str], Reading]:
     """Readings of the aggregate, by metric, subject and the statistic or kind."""
     one = message(step, NO_CLIENT)
     one = replace(one, level="global", clients=tuple(t.client for t in context.sent))
