@@ -38,6 +38,7 @@ PARTS = (
     Part(study="value"),
     Part(study="forgetting"),
     Part(study="where"),
+    Part(study="shadow_federations"),
     Part(study="random_labels"),
     Part(study="long_tail"),
     Part(study="influence"),
