@@ -85,11 +85,13 @@ def verdict_cells(rows: pd.DataFrame) -> str:
     >>> row = {"level": "local", "mean": 0.1, "low": 0.05, "high": 0.15, "verdict": "holds"}
     >>> verdict_cells(pd.DataFrame([row]))
     '| 0.10 [0.05, 0.15] holds | |'
+    >>> verdict_cells(pd.DataFrame([{**row, "low": math.nan, "verdict": "not reached"}]))
+    '| not reached | |'
     """
     texts = {"local": "", "global": ""}
-    for row in rows.itertuples():
-        interval = "" if row.verdict == "undefined" else f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}] "
-        texts[str(row.level)] = f" {interval.replace('-', '−')}{row.verdict}"
+    for level, mean, low, high, word in zip(rows.level, rows["mean"], rows.low, rows.high, rows.verdict, strict=True):
+        interval = "" if math.isnan(low + high) else f"{mean:.2f} [{low:.2f}, {high:.2f}] "
+        texts[str(level)] = f" {interval.replace('-', '−')}{word}"
     return f"|{texts['local']} |{texts['global']} |"
 
 
