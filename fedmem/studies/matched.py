@@ -134,7 +134,7 @@ def difference_at(curve: Curve, reference: Curve, level: float) -> MatchedDiffer
     both = int((reaching[0] & reaching[1]).sum())
     values, reason = [], "" if count else NOT_COMPLETE
     for part in pair if count else []:
-        found, missing = _values_at(part, level)
+        found, missing = values_at(part, level)
         values.append(found)
         reason = reason or missing
     if reason:
@@ -143,9 +143,22 @@ def difference_at(curve: Curve, reference: Curve, level: float) -> MatchedDiffer
     return MatchedDifference(level=level, difference=contrast(values[0], values[1]), reaching=both)
 
 
-def _values_at(curve: Curve, level: float) -> tuple[FloatArray, str]:
-    """The value of each seed (S,) at the level, and why there is none."""
+def values_at(curve: Curve, level: float) -> tuple[FloatArray, str]:
+    """The value of each seed (S,) where the mean curve first reaches the level, and why there is none.
+
+    Values are those of `difference_at`: differences of them, in any mean over settings, have the same uncertainty.
+
+    Args:
+        curve: The setting. Where a seed lacks a value, all are undefined: leave it out by `of_seeds`.
+        level: A utility, chosen without regard to the quantity.
+
+    >>> line = Curve(utility=np.array([[0.0, 1.0]] * 2), quantity=np.array([[0.0, 4.0], [0.0, 6.0]]))
+    >>> values_at(line, 0.5)[0].tolist()
+    [2.0, 3.0]
+    """
     none = np.full(len(curve.utility), math.nan)
+    if not curve.is_complete.all():
+        return none, NOT_COMPLETE
     utility, quantity = curve.utility.mean(axis=0), curve.quantity.mean(axis=0)
     rounding = 1e-12 * max(abs(level), float(np.abs(utility).max(initial=0.0)))
     reached = np.flatnonzero(utility >= level - rounding)
