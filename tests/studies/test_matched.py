@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.arrays import FloatArray
-from fedmem.studies.matched import NOT_COMPLETE, NOT_REACHED, NOT_RISING, Curve, difference_at, overlap_of
+from fedmem.studies.matched import NOT_COMPLETE, NOT_REACHED, NOT_RISING, Curve, difference_at, overlap_of, values_at
 
 NOISE = np.array([-0.03, 0.01, 0.02])
 
@@ -146,3 +146,22 @@ def test_intervals_cover_no_difference_and_exclude_a_large_one() -> None:
     # three standard errors of 500 trials; the curves bend a little between their points
     assert rejections(0.0, rng=rng) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 500)
     assert rejections(0.3, rng=rng, trials=100) > 0.9
+
+
+def test_values_of_seeds_are_undefined_where_one_is_missing() -> None:
+    utility = np.array([[0.0, 1.0], [0.0, math.nan]])
+    curve = Curve(utility=utility, quantity=np.array([[0.0, 2.0], [0.0, 4.0]]))
+    values, reason = values_at(curve, 0.5)
+    assert np.isnan(values).all()
+    assert reason
+    assert values_at(curve.of_seeds(np.array([True, False])), 0.5) == (pytest.approx([1.0]), "")
+
+
+def test_differences_are_those_of_the_values_of_both_settings() -> None:
+    rng = np.random.default_rng(4)
+    one, other = (
+        Curve(utility=np.array([0.1, 0.5, 0.9]) + rng.normal(0, 0.01, (6, 3)), quantity=rng.normal(size=(6, 3)))
+        for _ in range(2)
+    )
+    means = [values_at(curve, 0.6)[0].mean() for curve in (one, other)]
+    assert difference_at(one, other, 0.6).difference.value == pytest.approx(means[0] - means[1])
