@@ -145,7 +145,7 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
     for place in PLACES:
         for family, task, arm, pairs in _compared(matched.arms):
             difference, count, reason = _mean_difference(matched, pairs, place)
-            words = f"lowers {'the ' * (place.what == AUC)}{place.what} at equal accuracy"
+            words = f"{arm} lowers {'the ' * (place.what == AUC)}{place.what}"
             about = {"family": family, "task": task, "arm": arm, "claim": words, **place._asdict()}
             found = over_seeds(difference)
             rows.append({**about, **found, "p": _p_of(difference), "pairs": count, "reason": reason})
