@@ -34,7 +34,7 @@ PRIMARY = (MEMORISATION, 0.9)
 
 
 class Place(NamedTuple):
-    """What is read where: a quantity, a level, and a share of the accuracy."""
+    """A reading: a quantity, a level, and a share of the accuracy."""
 
     what: str
     level: str
@@ -134,8 +134,9 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
 
     `mean` is the reference minus the arm. For a strategy it is the mean over the samplers with which it and FedAvg both
     reach the accuracy, and `pairs` is their number. For a sampler it is that over strategies, against the uniform one.
-    p is two-sided (Student, over seeds) and adjusted by Holm over all claims about one quantity at one share of the
-    accuracy. A claim holds if the interval is above 0 and Holm's p is below 0.05. `reason` says why there is no value.
+    The p values are two-sided (Student, over seeds). Holm adjusts them over all claims about one quantity at one share
+    of the accuracy. A claim holds if the interval is above 0 and Holm's p is below 0.05. `reason` says why there is no
+    value.
 
     Args:
         values: One row a value: task, strategy, sampler, seed, what, level, round, value.
@@ -143,7 +144,7 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
     matched = Matched(values)
     rows = []
     for place in PLACES:
-        for family, task, arm, pairs in _compared(matched.arms):
+        for family, task, arm, pairs in _comparisons(matched.arms):
             difference, count, reason = _mean_difference(matched, pairs, place)
             words = f"{arm} lowers {'the ' * (place.what == AUC)}{place.what}"
             about = {"family": family, "task": task, "arm": arm, "claim": words, **place._asdict()}
@@ -166,7 +167,7 @@ def _verdict(low: float, high: float, holm: float) -> str:
     return "not significant" if found in ("holds", "contradicted") and not holm < 0.05 else found
 
 
-def _compared(
+def _comparisons(
     arms: Sequence[tuple[str, str, str]],
 ) -> Iterator[tuple[str, str, str, list[tuple[tuple[str, str, str], tuple[str, str, str]]]]]:
     """Family, task, name and pairs (reference, arm) of each strategy but FedAvg, and each sampler but the uniform."""

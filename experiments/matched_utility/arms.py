@@ -57,7 +57,7 @@ SAMPLERS: Mapping[str, str] = {
     "min_separation": "{kind: min_separation, size: 8, separation: 2}",
 }
 FEDAVG, UNIFORM = "fedavg", "uniform"
-"""What strategies, and samplers, are compared with."""
+"""The references of strategies, and of samplers."""
 
 SIX = ("fedavg", "fedadam", "fedmedian", "krum", "norm_clipping", "rotate")
 """The strategies on a convolutional network and on adapters, with the uniform sampler."""
@@ -91,7 +91,7 @@ class Arm:
     sampler: str
 
     @property
-    def tried(self) -> list[tuple[float, float]]:
+    def settings(self) -> list[tuple[float, float]]:
         """The settings that are tried: the rate of clients, and the value of the parameter, NaN without one."""
         values = STRATEGIES[self.strategy].values
         if not values:
@@ -116,7 +116,7 @@ class Arm:
             changes.append(f"initial_weights={{from: {public_network(out)}, except: [output.*, '*.lora_*']}}")
         return fedmem.load_scenario(HERE / "scenario.yaml", [*changes, *settings])
 
-    def chosen(self) -> tuple[float, float]:
+    def best(self) -> tuple[float, float]:
         """Rate and parameter with the highest accuracy on the development seed."""
         rows = tries()
         rows = rows[(rows.task == self.task) & (rows.strategy == self.strategy) & (rows.sampler == self.sampler)]
@@ -137,5 +137,5 @@ def arms_of(task: str, strategy: str) -> Iterator[Arm]:
 
 @cache
 def tries() -> pd.DataFrame:
-    """What was tried on the development seed: `tries.csv` as `choose.py` writes it."""
+    """The settings that were tried on the development seed: `tries.csv` as `choose.py` writes it."""
     return pd.read_csv(HERE / "tries.csv")

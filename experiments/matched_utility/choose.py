@@ -28,7 +28,7 @@ def scenarios(task: str, strategy: str, seed: int, settings: Sequence[str]) -> l
     return [
         arm.scenario(rate, value, seed, Path(), [*CHEAP, *settings])
         for arm in arms_of(task, strategy)
-        for rate, value in arm.tried
+        for rate, value in arm.settings
     ]
 
 
@@ -36,9 +36,9 @@ def cell(task: str, strategy: str, seed: int, out: Path, settings: Sequence[str]
     """The accuracy of each setting in the last rounds; the first of the best is chosen."""
     rows = []
     for arm in arms_of(task, strategy):
-        found = [_accuracy(arm.scenario(*setting, seed, out, [*CHEAP, *settings]), out) for setting in arm.tried]
+        found = [_accuracy(arm.scenario(*setting, seed, out, [*CHEAP, *settings]), out) for setting in arm.settings]
         best = int(np.nanargmax(found))
-        for nth, (rate, value) in enumerate(arm.tried):
+        for nth, (rate, value) in enumerate(arm.settings):
             setting = {"task": task, "strategy": strategy, "sampler": arm.sampler, "rate": rate, "value": value}
             rows.append({**setting, "level": "global", "accuracy": found[nth], "chosen": nth == best})
     return pd.DataFrame(rows)

@@ -20,14 +20,14 @@ def scenarios(task: str, strategy: str, seed: int, settings: Sequence[str]) -> l
     """The arms of a strategy at their chosen settings; of adapters none is known before their public network is."""
     if task == ADAPTERS:
         return []
-    return [arm.scenario(*arm.chosen(), seed, Path(), settings) for arm in arms_of(task, strategy)]
+    return [arm.scenario(*arm.best(), seed, Path(), settings) for arm in arms_of(task, strategy)]
 
 
 def cell(task: str, strategy: str, seed: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
     """All values of a strategy on one task and seed, with each sampler."""
     frames = []
     for arm in arms_of(task, strategy):
-        run = read(fedmem.run(arm.scenario(*arm.chosen(), seed, out, settings), out=out))
+        run = read(fedmem.run(arm.scenario(*arm.best(), seed, out, settings), out=out))
         frames.append(of_run(run).assign(task=task, strategy=strategy, sampler=arm.sampler, seed=seed))
     return pd.concat(frames, ignore_index=True)
 

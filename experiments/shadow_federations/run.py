@@ -34,7 +34,7 @@ ARMS: dict[str, list[str]] = {
     "epsilon 10": [_PRIVATE, "privacy.target_epsilon=10"],
     "epsilon 1": [_PRIVATE, "privacy.target_epsilon=1"],
 }
-"""The knowledge of the adversary, and noise. In the first, the initial weights are known and each step is on all rows."""
+"""The knowledge of the adversary, and noise. In the first, the initial weights are known and each step on all rows."""
 
 
 def scenarios(arm: str, seed: int, settings: Sequence[str]) -> list[Scenario]:

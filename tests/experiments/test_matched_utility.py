@@ -128,7 +128,7 @@ def test_every_arm_has_the_same_budget() -> None:
     for task in arms.TASKS:
         for strategy in arms.strategies_of(task):
             for arm in arms.arms_of(task, strategy):
-                assert len(set(map(str, arm.tried))) == arms.BUDGET
+                assert len(set(map(str, arm.settings))) == arms.BUDGET
     assert len(arms.STRATEGIES) == 12
     assert len(arms.SAMPLERS) == 4
 
