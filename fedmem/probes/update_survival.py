@@ -48,7 +48,7 @@ class UpdateSurvival:
       with none. It is the slope of survival on the share that is in, within clients, by random
       inclusion. Null 0. Its readings are those of `survival` with the labels `kind` and `in_share`.
 
-    At level `local` it reads `update_norm` and `update_atypicality` of each client.
+    At level `local` it reads `update_length` and `update_atypicality` of each client.
 
     `summarise` gives means over runs, of each observed round and over all of them. They have Student's t interval
     (95 %) with runs as clusters, that of the gain with clients and runs. With an empty subject they are over all
@@ -137,7 +137,7 @@ class UpdateSurvival:
             headline=True,
         ),
         Measure(
-            name="update_norm",
+            name="update_length",
             title="norm of the update",
             means="The L2 norm of the update that a client sends.",
             is_not="Clients with more steps have longer updates, whatever they hold.",
@@ -213,7 +213,7 @@ def _of_cohort(local: Sequence[Transition], context: Context) -> Iterator[tuple[
     """Norm and atypicality of the updates of one run."""
     updates = _updates(local, _shared_names(local[0], context))
     norms = np.linalg.norm(updates, axis=1)
-    values = {"update_norm": np.where(np.isfinite(norms), norms, np.nan), "update_atypicality": atypicalities(updates)}
+    values = {"update_length": np.where(np.isfinite(norms), norms, np.nan), "update_atypicality": atypicalities(updates)}
     for k, transition in enumerate(local):
         for metric, of_clients in values.items():
             yield transition, _reading(metric, of_clients[k], f"client {transition.client}")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import fedmem
 from experiments.matched_utility import analysis, arms, choose, run
 from experiments.matched_utility.analysis import ACCURACY, QUANTITIES, SHARES, Place, accuracy_of, gates
 from fedmem.errors import RunError
@@ -145,7 +146,7 @@ def test_a_setting_that_diverges_has_no_accuracy(monkeypatch: pytest.MonkeyPatch
     def fail(*_: object, **__: object) -> Path:
         raise RunError("its model is not finite")
 
-    monkeypatch.setattr(choose.fedmem, "run", fail)
+    monkeypatch.setattr(fedmem, "run", fail)
     arm = arms.Arm(task="digits", strategy="krum", sampler="uniform")
     assert np.isnan(choose._accuracy(arm.scenario(0.1, 1, 0, tmp_path), tmp_path))
 

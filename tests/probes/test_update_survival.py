@@ -141,7 +141,7 @@ def test_a_message_that_is_not_finite_does_not_count() -> None:
     assert math.isnan(found["survival", "client 2", ""].value)
     assert found["survival", "client 3", ""].value == pytest.approx(1, abs=1e-5)
     local = {(r.metric, r.subject): r for _, r in UpdateSurvival().observe(context.sent, context)}
-    for metric in ("update_norm", "update_atypicality"):
+    for metric in ("update_length", "update_atypicality"):
         assert (math.isnan(local[metric, "client 2"].value), local[metric, "client 2"].n) == (True, 0)
         assert math.isfinite(local[metric, "client 3"].value)
 
@@ -149,7 +149,7 @@ def test_a_message_that_is_not_finite_does_not_count() -> None:
 def test_local_readings_are_of_the_shared_weights() -> None:
     context = cohort([[3.0, 4.0, *[0.0] * 10], [1.0, *[0.0] * 11]])
     found = {(r.metric, t.client): r.value for t, r in UpdateSurvival().observe(context.sent, context)}
-    assert found["update_norm", 0] == pytest.approx(5)
+    assert found["update_length", 0] == pytest.approx(5)
     assert found["update_atypicality", 0] == found["update_atypicality", 1] == pytest.approx(0.4)
 
 
