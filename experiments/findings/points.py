@@ -299,7 +299,7 @@ FINDINGS = (
     Finding(
         point="9.3",
         title="known rows",
-        claim="ε = 10 hides a row from who knows all others better than ε = 1000 does",
+        claim="ε = 10 hides a row from an adversary that knows all others better than ε = 1000 does",
         answers=_both("shadow_federations", "digits", {"claim": "epsilon 10 hides more than 1000"}),
         not_measured={},
     ),

@@ -113,7 +113,7 @@ UNSENT = "first_step"
 """The view of what no server sees."""
 
 WEIGHTS_ALONE = "model"
-"""The view of the weights after a round without any update, which is the same at both levels."""
+"""The view of the weights after a round, without an update. It has the same name at both levels."""
 
 
 def _sizes(summary: Summary, source: str) -> list[int]:
