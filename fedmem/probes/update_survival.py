@@ -213,7 +213,10 @@ def _of_cohort(local: Sequence[Transition], context: Context) -> Iterator[tuple[
     """Norm and atypicality of the updates of one run."""
     updates = _updates(local, _shared_names(local[0], context))
     norms = np.linalg.norm(updates, axis=1)
-    values = {"update_length": np.where(np.isfinite(norms), norms, np.nan), "update_atypicality": atypicalities(updates)}
+    values = {
+        "update_length": np.where(np.isfinite(norms), norms, np.nan),
+        "update_atypicality": atypicalities(updates),
+    }
     for k, transition in enumerate(local):
         for metric, of_clients in values.items():
             yield transition, _reading(metric, of_clients[k], f"client {transition.client}")

@@ -88,7 +88,7 @@ def test_table_has_no_mean_of_some_seeds() -> None:
     assert table(values)["mean"].isna().all()
 
 
-def test_intervals_of_shares_are_cut_at_their_ends_and_gains_are_not() -> None:
+def test_intervals_of_shares_are_cut_and_those_of_gains_are_not() -> None:
     values = made({("known", IDENTIFIED): 0.999, ("known", GAIN): 0.999, ("epsilon 1", IDENTIFIED): 0.0})
     values["value"] += 0.2 * (values.seed == 3) * np.where(values.arm == "known", -1, 1)
     found = table(values).set_index(["arm", "what", "level"])
