@@ -16,7 +16,7 @@ from fedmem.errors import RunError
 from tests.experiments.study_helpers import small_study
 
 ROUNDS = (4, 8, 16)
-SMALL = ["runs=4", "rounds=2", "clients=8", "observe={rounds: [1, 2]}", "estimators=[]"]
+SMALL = ["runs=8", "rounds=2", "observe={rounds: [1, 2]}", "estimators=[]"]
 
 
 @pytest.fixture(autouse=True)
