@@ -10,8 +10,8 @@ import pandas as pd
 from fedmem.contracts.arrays import FloatArray
 from fedmem.estimation.statistics import newcombe
 from fedmem.results.read import Run
-from fedmem.studies.experiment import over_seeds
-from fedmem.studies.matched import Curve
+from fedmem.studies.experiment import over_seeds, table_over_seeds
+from fedmem.studies.matched import Curve, seeds_by_rounds
 
 KEYS = ["part", "arm", "what", "level", "round"]
 COLUMNS = ["what", "level", "round", "value"]
@@ -63,11 +63,7 @@ def _values_of(rows: pd.DataFrame, what: str) -> pd.DataFrame:
 
 def table(values: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds with its 95 % interval (Student); undefined where the value of a seed is."""
-    rows = []
-    for key, group in values.groupby(KEYS, sort=False):
-        of_seeds = group.sort_values("seed")["value"].to_numpy(dtype=np.float64)
-        rows.append({**dict(zip(KEYS, key, strict=True)), **over_seeds(of_seeds)})
-    return pd.DataFrame(rows)
+    return table_over_seeds(values, KEYS)
 
 
 def curve(values: pd.DataFrame, part: str, arm: str, what: str, level: str) -> Curve:
@@ -80,8 +76,7 @@ def curve(values: pd.DataFrame, part: str, arm: str, what: str, level: str) -> C
 
     def along(name: str, place: str) -> FloatArray:
         chosen = of_part[(of_part.arm == arm) & (of_part.what == name) & (of_part.level == place)]
-        wide = chosen.pivot(index="seed", columns="round", values="value").reindex(index=seeds, columns=rounds)
-        return wide.to_numpy(dtype=np.float64)
+        return seeds_by_rounds(chosen, seeds, rounds)
 
     return Curve(utility=along(ACCURACY, "global"), quantity=along(what, level))
 

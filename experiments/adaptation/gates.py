@@ -25,7 +25,7 @@ from experiments.adaptation.analysis import (
 )
 from fedmem.contracts.arrays import FloatArray
 from fedmem.studies.contrasts import Contrast, contrast
-from fedmem.studies.experiment import holm_by_family, verdict
+from fedmem.studies.experiment import holm_by_family, verdict_after_holm
 from fedmem.studies.matched import difference_at
 
 ADAPTED = ("tanh", "mean pooling", "narrow")
@@ -63,13 +63,9 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
     rows = pd.DataFrame([*_at_equal_accuracy(values), *_costs(values), *_conditions(values), *_inversions(values)])
     rows = rows.assign(holm=holm_by_family(rows, ["family", "level"]))
     rows["tests"] = rows.groupby(["family", "level"])["p"].transform("count")
-    return rows.assign(verdict=[_verdict(*ends) for ends in rows[["low", "high", "holm"]].to_numpy(np.float64)])
-
-
-def _verdict(low: float, high: float, holm: float) -> str:
-    """The verdict of the interval, if p is significant after Holm's adjustment too, or if there is no test."""
-    found = verdict(low, high)
-    return "not significant" if found in ("holds", "contradicted") and holm >= 0.05 else found
+    return rows.assign(
+        verdict=[verdict_after_holm(*ends) for ends in rows[["low", "high", "holm"]].to_numpy(np.float64)]
+    )
 
 
 def _at_equal_accuracy(values: pd.DataFrame) -> Iterator[dict[str, object]]:

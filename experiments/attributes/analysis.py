@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fedmem.results.read import Run
-from fedmem.studies.experiment import over_seeds
+from fedmem.studies.experiment import table_over_seeds
 
 KINDS = ("random_row", "mislabelled", "typical")
 PLACES = {("local", "owner"), ("global", "")}
@@ -67,8 +67,4 @@ def _values(rows: pd.DataFrame, metric: str, statistic: str) -> pd.DataFrame:
 
 def table(values: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds with its 95 % interval (Student); undefined where the value of a seed is."""
-    rows = []
-    for key, group in values.groupby(KEYS, sort=False):
-        of_seeds = group.sort_values("seed")["value"].to_numpy(dtype=np.float64)
-        rows.append({**dict(zip(KEYS, key, strict=True)), **over_seeds(of_seeds)})
-    return pd.DataFrame(rows)
+    return table_over_seeds(values, KEYS)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fedmem.results.read import Run
-from fedmem.studies.experiment import over_seeds
+from fedmem.studies.experiment import table_over_seeds
 
 KEYS = ["data", "arm", "what", "seen", "level"]
 
@@ -70,8 +69,4 @@ def _what(row: Mapping[Hashable, Any]) -> str:
 
 def table(values: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds with its 95 % interval (Student); undefined where the value of a seed is."""
-    rows = []
-    for key, group in values.groupby(KEYS, sort=False):
-        of_seeds = group.sort_values("seed")["value"].to_numpy(dtype=np.float64)
-        rows.append({**dict(zip(KEYS, key, strict=True)), **over_seeds(of_seeds)})
-    return pd.DataFrame(rows)
+    return table_over_seeds(values, KEYS)

@@ -15,7 +15,7 @@ from fedmem.estimation.rank_agreement import Halves
 from fedmem.estimation.statistics import mean
 from fedmem.estimation.views import views
 from fedmem.results.read import read, read_bank
-from fedmem.studies.experiment import over_seeds
+from fedmem.studies.experiment import table_over_seeds
 
 WRONG = "mislabelled"
 HALVINGS = 10
@@ -90,8 +90,4 @@ def _scores(folder: Path) -> pd.DataFrame:
 
 def table(values: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds with its 95 % interval (Student); undefined where the value of a seed is."""
-    rows = []
-    for key, group in values.groupby(KEYS, sort=False):
-        of_seeds = group.sort_values("seed")["value"].to_numpy(dtype=np.float64)
-        rows.append({**dict(zip(KEYS, key, strict=True)), **over_seeds(of_seeds)})
-    return pd.DataFrame(rows)
+    return table_over_seeds(values, KEYS)

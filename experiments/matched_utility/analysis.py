@@ -6,6 +6,7 @@ The quantities, the two accuracies and the claims were fixed before any seed of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +15,9 @@ import pandas as pd
 from experiments.matched_utility.arms import FEDAVG, SAMPLERS, UNIFORM, tries
 from fedmem.contracts.arrays import FloatArray
 from fedmem.results.read import Run
-from fedmem.studies.experiment import holm_by_family, over_seeds, verdict
-from fedmem.studies.matched import Curve, values_at
+from fedmem.studies.contrasts import contrast
+from fedmem.studies.experiment import holm_by_family, over_seeds, verdict_after_holm
+from fedmem.studies.matched import Curve, seeds_by_rounds, values_at
 
 ACCURACY, MEMORISATION, AUC = "test accuracy", "memorisation", "AUC of LiRA"
 ORDINARY = "memorisation of ordinary rows"
@@ -81,6 +83,7 @@ def _values_of(rows: pd.DataFrame, what: str) -> pd.DataFrame:
     return pd.DataFrame({"what": what, "level": rows.level, "round": rows["round"].astype(int), "value": rows.value})
 
 
+@cache
 def accuracy_of(task: str, share: float) -> float:
     """The accuracy at which the arms of a task are compared, from the development seed alone."""
     rows = tries()
@@ -97,8 +100,9 @@ class Matched:
 
     def __init__(self, values: pd.DataFrame) -> None:
         self.seeds = sorted(values.seed.unique())
+        rounds = sorted(values["round"].unique())
         self._wide = {
-            key: group.pivot(index="seed", columns="round", values="value").reindex(self.seeds).to_numpy(np.float64)
+            key: seeds_by_rounds(group, self.seeds, rounds)
             for key, group in values.groupby(["task", "strategy", "sampler", "what", "level"], sort=False)
         }
         arms = values[["task", "strategy", "sampler"]].drop_duplicates()
@@ -149,22 +153,19 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
             words = f"{arm} lowers {'the ' * (place.what == AUC)}{place.what}"
             about = {"family": family, "task": task, "arm": arm, "claim": words, **place._asdict()}
             found = over_seeds(difference)
-            rows.append({**about, **found, "p": _p_of(difference), "pairs": count, "reason": reason})
+            rows.append(
+                {
+                    **about,
+                    **found,
+                    "p": contrast(difference, np.zeros_like(difference)).p,
+                    "pairs": count,
+                    "reason": reason,
+                }
+            )
     table = pd.DataFrame(rows)
     table["holm"] = holm_by_family(table, ["what", "share"])
     ends = table[["low", "high", "holm"]].to_numpy(np.float64)
-    return table.assign(verdict=[_verdict(low, high, holm) for low, high, holm in ends])
-
-
-def _p_of(difference: FloatArray) -> float:
-    from fedmem.studies.contrasts import contrast
-
-    return contrast(difference, np.zeros_like(difference)).p
-
-
-def _verdict(low: float, high: float, holm: float) -> str:
-    found = verdict(low, high)
-    return "not significant" if found in ("holds", "contradicted") and not holm < 0.05 else found
+    return table.assign(verdict=[verdict_after_holm(*of) for of in ends])
 
 
 def _comparisons(

@@ -13,8 +13,7 @@ from experiments.aggregation_and_sampling.run import DATA, FILE, STRATEGIES
 from fedmem.results.read import Run, read
 from fedmem.scenario.scenario import Scenario
 from fedmem.studies.claims import Claim, claim_table
-from fedmem.studies.contrasts import LEVEL
-from fedmem.studies.experiment import over_seeds
+from fedmem.studies.experiment import table_over_seeds, verdict_after_holm
 from fedmem.studies.study import Study
 
 TASKS = ("mnist5k, authors", "Fashion, alpha 0.1")
@@ -119,14 +118,13 @@ CLAIMS = (
 def tables(results: list[pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """The values over seeds, and the claims about them, whose verdicts are adjusted (Holm)."""
     values = pd.concat(results, ignore_index=True)
-    rows = [
-        {**dict(zip(("data", "strategy", "what"), key, strict=True)), **over_seeds(group.value.to_numpy(np.float64))}
-        for key, group in values.sort_values("seed").groupby(["data", "strategy", "what"], sort=False)
-    ]
     gates = claim_table(values, CLAIMS, ("data",))
-    is_decided = gates.verdict.isin(["holds", "contradicted"])
-    gates.loc[is_decided & (gates.holm >= LEVEL), "verdict"] = "not significant"
-    return {"mechanism": pd.DataFrame(rows), "mechanism_gates": gates}
+    ends = gates[["low", "high", "holm"]].to_numpy(np.float64)
+    gates = gates.assign(verdict=[verdict_after_holm(*of) for of in ends])
+    return {
+        "mechanism": table_over_seeds(values, ["data", "strategy", "what"]),
+        "mechanism_gates": gates,
+    }
 
 
 STUDY = Study(

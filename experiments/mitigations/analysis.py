@@ -15,8 +15,8 @@ from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.statistics import in_minus_out
 from fedmem.estimation.views import views
 from fedmem.results.read import Run
-from fedmem.studies.experiment import over_seeds
-from fedmem.studies.matched import Curve
+from fedmem.studies.experiment import table_over_seeds
+from fedmem.studies.matched import Curve, seeds_by_rounds
 
 KEYS = ["data", "arm", "what", "level", "round"]
 LEVELS = ("local", "global")
@@ -138,8 +138,7 @@ def arrays_of(values: pd.DataFrame) -> dict[Key, FloatArray]:
     seeds, rounds = (sorted(values[name].unique()) for name in ("seed", "round"))
     found: dict[Key, FloatArray] = {}
     for (data, arm, what, level), rows in values.groupby(KEYS[:4], sort=False):
-        wide = rows.pivot(index="seed", columns="round", values="value").reindex(index=seeds, columns=rounds)
-        found[str(data), str(arm), str(what), str(level)] = wide.to_numpy(dtype=np.float64)
+        found[str(data), str(arm), str(what), str(level)] = seeds_by_rounds(rows, seeds, rounds)
     return found
 
 
@@ -152,8 +151,4 @@ def curve(arrays: Mapping[Key, FloatArray], data: str, arm: str, what: str, leve
 def table(values: pd.DataFrame) -> pd.DataFrame:
     """Accuracy after each round and all quantities after the last: mean over seeds with its interval (Student)."""
     last = values[(values.what == ACCURACY) | (values["round"] == values["round"].max())]
-    rows = []
-    for key, group in last.groupby(KEYS, sort=False):
-        of_seeds = group.sort_values("seed")["value"].to_numpy(dtype=np.float64)
-        rows.append({**dict(zip(KEYS, key, strict=True)), **over_seeds(of_seeds)})
-    return pd.DataFrame(rows)
+    return table_over_seeds(last, KEYS)

@@ -30,7 +30,7 @@ from experiments.mitigations.analysis import (
 from fedmem.contracts.arrays import FloatArray
 from fedmem.estimation.statistics import holm
 from fedmem.studies.contrasts import Contrast, contrast
-from fedmem.studies.experiment import verdict
+from fedmem.studies.experiment import verdict_after_holm
 from fedmem.studies.matched import NOT_COMPLETE, NOT_REACHED, NOT_RISING, Curve, MatchedDifference, difference_at
 
 REFERENCE = "none"
@@ -56,7 +56,6 @@ MEASURES = (MEMORY, *(f"{MEMORY} {words}" for words in OF_KIND.values()), WORST,
 """All measures that are compared."""
 
 LAST = "last round"
-ALPHA = 0.05
 
 _NO_ANSWER = {"": "", NOT_REACHED: "not reached", NOT_RISING: "not rising", NOT_COMPLETE: "undefined"}
 """Why there is no answer, in the words of tables."""
@@ -144,10 +143,7 @@ def answer_after_holm(low: float, high: float, adjusted: float, reason: str) -> 
     >>> answer_after_holm(math.nan, math.nan, math.nan, "not reached")
     'not reached'
     """
-    if reason:
-        return reason
-    found = verdict(low, high)
-    return "not significant" if found in ("holds", "contradicted") and not adjusted < ALPHA else found
+    return reason or verdict_after_holm(low, high, adjusted)
 
 
 def matched_difference(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from fedmem.results.read import Run
-from fedmem.studies.experiment import over_seeds
+from fedmem.studies.experiment import table_over_seeds
 
 KINDS = ("mislabelled", "random_pattern", "typical")
 KEYS = ["data", "arm", "what", "kind", "level", "at"]
@@ -56,8 +55,4 @@ def _by_round(run: Run) -> pd.DataFrame:
 
 def table(values: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds with its 95 % interval (Student); undefined where the value of a seed is."""
-    rows = []
-    for key, group in values.groupby(KEYS, sort=False):
-        of_seeds = group.sort_values("seed")["value"].to_numpy(dtype=np.float64)
-        rows.append({**dict(zip(KEYS, key, strict=True)), **over_seeds(of_seeds)})
-    return pd.DataFrame(rows)
+    return table_over_seeds(values, KEYS)

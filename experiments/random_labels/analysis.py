@@ -12,7 +12,7 @@ from fedmem.contracts.evidence import Bank
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.views import views
 from fedmem.results.read import read, read_bank
-from fedmem.studies.experiment import over_seeds
+from fedmem.studies.experiment import table_over_seeds
 
 KINDS = ("true_label", "random_label")
 KEYS = ["data", "arm", "what", "kind", "level", "round"]
@@ -60,8 +60,4 @@ def _answers(bank: Bank) -> Iterator[dict[str, str | int | float]]:
 
 def table(values: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds with its 95 % interval (Student); undefined where the value of a seed is."""
-    rows = []
-    for key, group in values.groupby(KEYS, sort=False):
-        of_seeds = group.sort_values("seed")["value"].to_numpy(dtype=np.float64)
-        rows.append({**dict(zip(KEYS, key, strict=True)), **over_seeds(of_seeds)})
-    return pd.DataFrame(rows)
+    return table_over_seeds(values, KEYS)

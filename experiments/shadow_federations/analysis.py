@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from fedmem.results.read import Run
-from fedmem.studies.experiment import over_seeds
+from fedmem.studies.experiment import table_over_seeds
 
 KEYS = ["arm", "what", "level"]
 
@@ -48,11 +47,7 @@ def table(values: pd.DataFrame) -> pd.DataFrame:
 
     It is undefined where the value of a seed is.
     """
-    rows = []
-    for key, group in values.groupby(KEYS, sort=False):
-        of_seeds = group.sort_values("seed")["value"].to_numpy(dtype=np.float64)
-        rows.append({**dict(zip(KEYS, key, strict=True)), **over_seeds(of_seeds)})
-    found = pd.DataFrame(rows)
+    found = table_over_seeds(values, KEYS)
     is_share = found.what != GAIN
     ends = found[["low", "high"]]
     return found.assign(**ends.where(~is_share, ends.clip(0.0, 1.0), axis=0))

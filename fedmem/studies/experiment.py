@@ -19,7 +19,7 @@ import numpy as np
 
 from fedmem.contracts.arrays import FloatArray
 from fedmem.estimation.statistics import holm
-from fedmem.studies.contrasts import mean_of
+from fedmem.studies.contrasts import LEVEL, mean_of
 from fedmem.studies.experiment_figure import TableFigure
 
 if TYPE_CHECKING:
@@ -72,6 +72,27 @@ def over_seeds(values: FloatArray) -> dict[str, float]:
     return {"mean": found.value, "low": found.low, "high": found.high, "seeds": len(values)}
 
 
+def table_over_seeds(values: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """A row for each group of `keys`: mean over seeds with its interval (`over_seeds`), undefined where a seed is.
+
+    Args:
+        values: One row a value: the columns of `keys`, `seed` and `value`.
+        keys: Columns of the groups, which keep their order.
+
+    >>> import pandas as pd
+    >>> values = pd.DataFrame({"arm": ["b", "a", "b", "a"], "seed": [0, 0, 1, 1], "value": [1.0, 5.0, 3.0, 5.0]})
+    >>> table_over_seeds(values, ["arm"])[["arm", "mean", "seeds"]].to_numpy().tolist()
+    [['b', 2.0, 2], ['a', 5.0, 2]]
+    """
+    import pandas as pd
+
+    rows = []
+    for key, group in values.groupby(list(keys), sort=False):
+        of_seeds = group.sort_values("seed")["value"].to_numpy(dtype=np.float64)
+        rows.append({**dict(zip(keys, key, strict=True)), **over_seeds(of_seeds)})
+    return pd.DataFrame(rows)
+
+
 def with_verdict(difference: FloatArray) -> dict[str, float | str]:
     """`over_seeds` of a difference that is above 0 if a claim holds, with the verdict on the claim."""
     found = over_seeds(difference)
@@ -108,6 +129,16 @@ def verdict(low: float, high: float) -> str:
     if low > 0:
         return "holds"
     return "contradicted" if high < 0 else "not significant"
+
+
+def verdict_after_holm(low: float, high: float, adjusted: float) -> str:
+    """The verdict of an interval, if its adjusted p is below 0.05 too; NaN is no test, and leaves that of the interval.
+
+    >>> verdict_after_holm(0.1, 0.3, 0.01), verdict_after_holm(0.1, 0.3, 0.05), verdict_after_holm(0.1, 0.3, math.nan)
+    ('holds', 'not significant', 'holds')
+    """
+    found = verdict(low, high)
+    return "not significant" if found in ("holds", "contradicted") and adjusted >= LEVEL else found
 
 
 def holm_by_family(table: pd.DataFrame, families: Sequence[str]) -> pd.Series:

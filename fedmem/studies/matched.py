@@ -8,12 +8,17 @@ answer: nothing is extrapolated.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.studies.contrasts import Contrast, contrast
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NOT_COMPLETE = "no seed has all points of both settings"
 NOT_REACHED = "a setting does not reach this utility"
@@ -76,6 +81,23 @@ class MatchedDifference:
     difference: Contrast
     reaching: int
     reason: str = ""
+
+
+def seeds_by_rounds(values: pd.DataFrame, seeds: Sequence[int], rounds: Sequence[int]) -> FloatArray:
+    """(S, T) the values of one quantity as a curve has them; NaN where a seed lacks a round.
+
+    Args:
+        values: One row a value: `seed`, `round` and `value`.
+        seeds: S seeds, in the order of the result.
+        rounds: T rounds, in the order of the result.
+
+    >>> import pandas as pd
+    >>> values = pd.DataFrame({"seed": [1, 0, 1], "round": [2, 2, 4], "value": [0.3, 0.1, 0.5]})
+    >>> seeds_by_rounds(values, [0, 1], [2, 4]).tolist()
+    [[0.1, nan], [0.3, 0.5]]
+    """
+    wide = values.pivot(index="seed", columns="round", values="value").reindex(index=list(seeds), columns=list(rounds))
+    return np.asarray(wide.to_numpy(dtype=np.float64))
 
 
 def overlap_of(curve: Curve, reference: Curve) -> Overlap:

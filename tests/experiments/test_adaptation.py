@@ -25,6 +25,7 @@ from experiments.adaptation.analysis import (
     table,
 )
 from fedmem.results.read import read
+from fedmem.studies.experiment import verdict_after_holm
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "adaptation"
 STOPS = (4, 8, 16)
@@ -99,9 +100,9 @@ def test_cost_of_accuracy_has_the_right_sign() -> None:
 
 
 def test_verdicts_need_significance_after_holm() -> None:
-    assert gates._verdict(0.1, 0.3, 0.06) == "not significant"
-    assert gates._verdict(0.1, 0.3, 0.04) == "holds"
-    assert gates._verdict(-0.3, -0.1, 0.04) == "contradicted"
+    assert verdict_after_holm(0.1, 0.3, 0.06) == "not significant"
+    assert verdict_after_holm(0.1, 0.3, 0.04) == "holds"
+    assert verdict_after_holm(-0.3, -0.1, 0.04) == "contradicted"
     found = gates.gates(made(dict.fromkeys(run.ARMS, 0.5)))
     tested = found[found.family == MEMORISATION]
     assert (tested.tests == 3).all()

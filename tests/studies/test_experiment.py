@@ -11,9 +11,12 @@ from matplotlib.figure import Figure
 
 from fedmem.studies.experiment import (
     holm_by_family,
+    over_seeds,
     page_intervals,
+    table_over_seeds,
     unbound_intervals,
     verdict,
+    verdict_after_holm,
     write_results,
 )
 from fedmem.studies.experiment_figure import TableFigure, page_panels
@@ -67,3 +70,34 @@ def test_stale_page_is_reported_when_tables_are_written(tmp_path: Path) -> None:
     write_results(tmp_path, {"results": table}, [], digits=4)
     with pytest.warns(UserWarning, match=r"no table has: 0\.5 \[0\.4, 0\.6\]"):
         write_results(tmp_path, {"results": table + 0.1}, [], digits=4)
+
+
+def test_table_over_seeds_is_that_of_each_group_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    values = pd.DataFrame(
+        {"arm": list("bbbaaa"), "level": "owner", "seed": [2, 0, 1, 0, 1, 2], "value": rng.normal(size=6)}
+    )
+    found = table_over_seeds(values, ["arm", "level"])
+    assert found[["arm", "level"]].to_numpy().tolist() == [["b", "owner"], ["a", "owner"]]
+    for row in found.itertuples():
+        expected = over_seeds(values[values.arm == row.arm]["value"].to_numpy())
+        assert (row.mean, row.low, row.high, row.seeds) == pytest.approx(tuple(expected.values()), abs=1e-12)
+
+
+def test_a_group_with_an_undefined_seed_is_undefined() -> None:
+    values = pd.DataFrame({"arm": list("aabb"), "seed": [0, 1, 0, 1], "value": [1.0, np.nan, 1.0, 3.0]})
+    found = table_over_seeds(values, ["arm"])
+    np.testing.assert_array_equal(found["mean"], [np.nan, 2.0])
+    assert found["seeds"].tolist() == [2, 2]
+
+
+def test_verdict_after_holm_needs_both() -> None:
+    assert [verdict_after_holm(0.1, 1, p) for p in (0.01, 0.0499, 0.05, 0.2)] == [
+        "holds",
+        "holds",
+        *["not significant"] * 2,
+    ]
+    assert [verdict_after_holm(-1, -0.1, p) for p in (0.01, 0.05)] == ["contradicted", "not significant"]
+    assert verdict_after_holm(0, 1, 0.01) == "not significant"
+    assert verdict_after_holm(np.nan, np.nan, 0.01) == verdict(np.nan, np.nan)
+    assert verdict_after_holm(0.1, 1, np.nan) == "holds"

@@ -5,10 +5,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fedmem.contracts.arrays import FloatArray
-from fedmem.studies.matched import NOT_COMPLETE, NOT_REACHED, NOT_RISING, Curve, difference_at, overlap_of, values_at
+from fedmem.studies.matched import (
+    NOT_COMPLETE,
+    NOT_REACHED,
+    NOT_RISING,
+    Curve,
+    difference_at,
+    overlap_of,
+    seeds_by_rounds,
+    values_at,
+)
 
 NOISE = np.array([-0.03, 0.01, 0.02])
 
@@ -167,3 +177,15 @@ def test_differences_are_those_of_the_values_of_both_settings() -> None:
     )
     means = [values_at(curve, 0.6)[0].mean() for curve in (one, other)]
     assert difference_at(one, other, 0.6).difference.value == pytest.approx(means[0] - means[1])
+
+
+def test_values_come_in_the_order_of_seeds_and_rounds() -> None:
+    values = pd.DataFrame({"seed": [1, 0, 1, 0, 7], "round": [4, 2, 2, 4, 2], "value": [14.0, 2.0, 12.0, 4.0, 72.0]})
+    np.testing.assert_array_equal(seeds_by_rounds(values, [1, 0], [2, 4]), [[12, 14], [2, 4]])
+    np.testing.assert_array_equal(seeds_by_rounds(values, [3, 0], [4, 8]), [[np.nan, np.nan], [4, np.nan]])
+
+
+def test_two_values_of_a_seed_and_round_are_refused() -> None:
+    values = pd.DataFrame({"seed": [0, 0], "round": [2, 2], "value": [1.0, 2.0]})
+    with pytest.raises(ValueError, match="duplicate"):
+        seeds_by_rounds(values, [0], [2])
